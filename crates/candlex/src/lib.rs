@@ -1,0 +1,1 @@
+//! What candle lacks: seeded noise, a tape, ordered parameters, strict weights.

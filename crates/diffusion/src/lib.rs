@@ -1,0 +1,1 @@
+//! Noise schedules, parameterizations, the denoiser trait, objectives and samplers.

@@ -1,0 +1,1 @@
+//! The modern Hopfield network: energy, retrieval, inverse temperature.

@@ -1,0 +1,1 @@
+//! Differentiable building blocks under the names that checkpoints use.

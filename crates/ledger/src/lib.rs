@@ -1,0 +1,1 @@
+//! What was run and what was measured, and the statistics of forgetting.

@@ -1,0 +1,1 @@
+//! The pixel-space U-Net of diffusers, trainable.

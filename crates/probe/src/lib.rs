@@ -1,0 +1,1 @@
+//! Energies and reconstructions of examples under a denoiser.

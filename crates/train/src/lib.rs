@@ -1,0 +1,1 @@
+//! One task's optimization, its checkpoints, and the loop over the stream.

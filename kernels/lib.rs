@@ -1,0 +1,1 @@
+//! Fused operations: law, slow reference, fast version.

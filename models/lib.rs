@@ -1,0 +1,1 @@
+//! The manifests of known networks: file formats, keys and shapes.
