@@ -1,0 +1,101 @@
+//! Writing a whole file so that a reader sees the old one or the new one, never a part.
+
+use crate::error::{Error, Result};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Writes `bytes` beside `path`, syncs, renames over it and syncs the folder.
+///
+/// The file beside is named `.<name>.partial`; one process at a time may write one path.
+///
+/// # Errors
+/// [`Error::Io`]; the previous file, if any, is untouched then.
+pub fn write_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
+    let path = path.as_ref();
+    replace(path, |file| file.write_all(bytes).map_err(Error::io(path, "write")))
+}
+
+/// As [`write_file`], with the content streamed by `write`.
+pub(crate) fn replace(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
+) -> Result<()> {
+    let partial = partial_path(path)?;
+    let outcome = write_and_rename(&partial, path, write);
+    if outcome.is_err() {
+        // The first error is the one to tell; a left-over partial file is overwritten next time.
+        let _ = fs::remove_file(&partial);
+    }
+    outcome
+}
+
+fn write_and_rename(
+    partial: &Path,
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
+) -> Result<()> {
+    let file = File::create(partial).map_err(Error::io(partial, "create"))?;
+    let mut writer = BufWriter::new(file);
+    write(&mut writer)?;
+    let file =
+        writer.into_inner().map_err(|error| Error::io(partial, "write")(error.into_error()))?;
+    file.sync_all().map_err(Error::io(partial, "sync"))?;
+    fs::rename(partial, path).map_err(Error::io(path, "rename the new file into place"))?;
+    sync_folder(path)
+}
+
+fn partial_path(path: &Path) -> Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| {
+        Error::io(path, "write")(std::io::Error::new(
+            std::io::ErrorKind::InvalidInput,
+            "the path names no file",
+        ))
+    })?;
+    let mut partial = std::ffi::OsString::from(".");
+    partial.push(name);
+    partial.push(".partial");
+    Ok(path.with_file_name(partial))
+}
+
+/// A rename is on the disk only when the folder is.
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(folder, "sync"))
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.json");
+        write_file(&path, b"old").unwrap();
+        let failure = replace(&path, |file| {
+            file.write_all(b"half").map_err(Error::io(&path, "write"))?;
+            Err(Error::io(&path, "write")(std::io::ErrorKind::StorageFull.into()))
+        });
+        assert!(failure.is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        write_file(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_missing_folder_is_named() {
+        let message = write_file("/nonexistent/run.json", b"").unwrap_err().to_string();
+        assert!(message.contains("/nonexistent/.run.json.partial"), "{message}");
+    }
+}
