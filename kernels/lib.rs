@@ -1,1 +1,16 @@
-//! Fused operations: law, slow reference, fast version.
+//! Fused operations, one folder each: the law, a slow reference that defines it, and a fast version.
+//!
+//! Operands are candle tensors, images with channels last.
+//! 32-bit floats in host memory run our kernels, 64-bit floats the reference, all else (CUDA, half precision) candle's own operations.
+//! Gradients are functions of their own (`input_gradient`, …): the tape in `lethe-candlex` calls them.
+
+mod elementary;
+mod simd;
+#[cfg(test)]
+mod testing;
+mod view;
+
+pub mod conv2d;
+pub mod group_norm;
+
+pub use simd::{InstructionSet, instruction_set};

@@ -1,0 +1,66 @@
+//! Weights laid out in the order in which the kernel reads them.
+//!
+//! A panel holds `width` columns of the product; its rows run over kernel offset, then depth:
+//! [offset, depth, width], so that one vector load feeds every pixel of a tile.
+//! Columns beyond the last are zero.
+
+use rayon::prelude::*;
+
+/// Which index of w is the product's column and which its depth, as strides in w.
+pub(super) struct Packing {
+    pub columns: usize,
+    pub column_stride: usize,
+    pub depth: usize,
+    pub depth_stride: usize,
+    pub taps: usize,
+}
+
+/// The packed weights.
+pub(super) struct Panels {
+    values: Vec<f32>,
+    pub width: usize,
+    pub depth: usize,
+    pub columns: usize,
+    taps: usize,
+}
+
+impl Panels {
+    pub(super) fn new(w: &[f32], packing: &Packing, width: usize) -> Self {
+        let Packing { columns, depth, taps, .. } = *packing;
+        let mut values = vec![0.; columns.div_ceil(width) * taps * depth * width];
+        values.par_chunks_mut(taps * depth * width).enumerate().for_each(|(panel, values)| {
+            let first = panel * width;
+            pack(w, packing, first, width.min(columns - first), width, values);
+        });
+        Self { values, width, depth, columns, taps }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.columns.div_ceil(self.width)
+    }
+
+    /// Rows of one panel for one kernel offset: [depth, width].
+    pub(super) fn rows(&self, panel: usize, tap: usize) -> &[f32] {
+        let length = self.depth * self.width;
+        &self.values[(panel * self.taps + tap) * length..][..length]
+    }
+}
+
+fn pack(
+    w: &[f32],
+    packing: &Packing,
+    first: usize,
+    columns: usize,
+    width: usize,
+    values: &mut [f32],
+) {
+    let Packing { column_stride, depth, depth_stride, taps, .. } = *packing;
+    for column in 0..columns {
+        let w = &w[(first + column) * column_stride..];
+        for k in 0..depth {
+            for (tap, &weight) in w[k * depth_stride..][..taps].iter().enumerate() {
+                values[(tap * depth + k) * width + column] = weight;
+            }
+        }
+    }
+}

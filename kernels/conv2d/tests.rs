@@ -1,0 +1,123 @@
+//! Value and gradients of the three voices against one another.
+
+use super::*;
+use crate::testing::{distance, f32, filled, inner};
+
+/// (batch, height, width, in, out, window), chosen at the edges of tiles, blocks, slabs and panels.
+fn cases() -> Vec<(usize, usize, usize, usize, usize, Window)> {
+    let odd = Window { kernel: 3, stride: 2, before: 0, after: 1 };
+    let halving = Window { kernel: 3, stride: 2, before: 1, after: 1 };
+    vec![
+        (1, 1, 1, 1, 1, Window::same(1)),
+        (1, 1, 1, 3, 2, Window::same(3)),
+        (2, 4, 4, 5, 7, Window::same(3)),
+        (7, 4, 4, 33, 31, Window::same(3)),
+        (3, 7, 5, 6, 32, Window::same(3)),
+        (2, 9, 8, 16, 33, halving),
+        (2, 8, 8, 13, 64, odd),
+        (3, 7, 7, 12, 17, odd),
+        (1, 33, 31, 3, 65, Window::same(3)),
+        (5, 16, 16, 24, 8, Window::same(1)),
+        (1, 6, 40, 4, 40, Window::same(5)),
+        (2, 70, 64, 2, 3, Window::same(3)),
+        (1, 12, 12, 3, 4, Window { kernel: 4, stride: 3, before: 1, after: 2 }),
+        (1, 11, 11, 1, 2, Window::same(9)),
+    ]
+}
+
+#[test]
+fn fast_passes_equal_the_reference() {
+    for (batch, height, width, channels_in, channels_out, window) in cases() {
+        let x = filled(&[batch, height, width, channels_in], 1);
+        let w = filled(&[channels_out, channels_in, window.kernel, window.kernel], 2);
+        let label = format!("{:?} {:?} {window:?}", x.dims(), w.dims());
+        for bias in
+            [None, Some(filled(&[channels_out], 3)), Some(filled(&[batch, channels_out], 4))]
+        {
+            let y = forward(&x, &w, bias.as_ref(), window).unwrap();
+            let fast =
+                forward(&f32(&x), &f32(&w), bias.as_ref().map(f32).as_ref(), window).unwrap();
+            assert!(distance(&fast, &y) <= 3e-6, "forward {label}: {}", distance(&fast, &y));
+        }
+        let dy = filled(forward(&x, &w, None, window).unwrap().dims(), 5);
+        let dx = input_gradient(&dy, &w, x.dims(), window).unwrap();
+        let fast = input_gradient(&f32(&dy), &f32(&w), x.dims(), window).unwrap();
+        assert!(distance(&fast, &dx) <= 3e-6, "input gradient {label}: {}", distance(&fast, &dx));
+        let dw = weight_gradient(&x, &dy, window).unwrap();
+        let fast = weight_gradient(&f32(&x), &f32(&dy), window).unwrap();
+        assert!(distance(&fast, &dw) <= 3e-6, "weight gradient {label}: {}", distance(&fast, &dw));
+    }
+}
+
+#[test]
+fn the_reference_equals_candle() {
+    for (batch, height, width, channels_in, channels_out, window) in cases() {
+        // candle's backward pass does not know unequal output paddings under a stride.
+        if window.stride > 1 && (height != width || window.before != window.after) {
+            continue;
+        }
+        let x = filled(&[batch, height, width, channels_in], 1);
+        let w = filled(&[channels_out, channels_in, window.kernel, window.kernel], 2);
+        let sizes = Sizes::new(x.dims(), w.dims(), window).unwrap();
+        let bias = filled(&[batch, channels_out], 3);
+        let y = forward(&x, &w, Some(&bias), window).unwrap();
+        assert!(distance(&composed::forward(&x, &w, Some(&bias), &sizes).unwrap(), &y) <= 1e-12);
+        let dy = filled(y.dims(), 5);
+        let dx = input_gradient(&dy, &w, x.dims(), window).unwrap();
+        assert!(distance(&composed::input_gradient(&dy, &w, &sizes).unwrap(), &dx) <= 1e-12);
+        let dw = weight_gradient(&x, &dy, window).unwrap();
+        assert!(distance(&composed::weight_gradient(&x, &dy, &sizes).unwrap(), &dw) <= 1e-12);
+    }
+}
+
+/// The gradients are those of the value: y is linear in x and in w, so a difference quotient is exact.
+#[test]
+fn the_gradients_are_the_transpose_of_the_value() {
+    for (batch, height, width, channels_in, channels_out, window) in cases() {
+        let x = filled(&[batch, height, width, channels_in], 1);
+        let w = filled(&[channels_out, channels_in, window.kernel, window.kernel], 2);
+        let y = forward(&x, &w, None, window).unwrap();
+        let dy = filled(y.dims(), 5);
+        let value = inner(&dy, &y);
+        let through_x = inner(&input_gradient(&dy, &w, x.dims(), window).unwrap(), &x);
+        let through_w = inner(&weight_gradient(&x, &dy, window).unwrap(), &w);
+        assert!((value - through_x).abs() <= 1e-10 * value.abs().max(1.));
+        assert!((value - through_w).abs() <= 1e-10 * value.abs().max(1.));
+    }
+}
+
+#[test]
+fn the_number_of_threads_does_not_change_a_bit() {
+    let window = Window::same(3);
+    let (x, dy) = (f32(&filled(&[6, 32, 32, 20], 1)), f32(&filled(&[6, 32, 32, 40], 2)));
+    let w = f32(&filled(&[40, 20, 3, 3], 3));
+    let all = || {
+        let bits = |t: Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        (
+            bits(forward(&x, &w, None, window).unwrap()),
+            bits(input_gradient(&dy, &w, x.dims(), window).unwrap()),
+            bits(weight_gradient(&x, &dy, window).unwrap()),
+        )
+    };
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    assert!(pool(1).install(all) == pool(5).install(all));
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_refused_by_name() {
+    let (x, w) = (filled(&[1, 4, 4, 3], 1), filled(&[2, 4, 3, 3], 2));
+    let error = forward(&x, &w, None, Window::same(3)).unwrap_err().to_string();
+    assert!(error.contains("[2, 4, 3, 3]") && error.contains("[1, 4, 4, 3]"), "{error}");
+    let strided = x.permute((0, 2, 1, 3)).unwrap();
+    let w = filled(&[2, 3, 3, 3], 2);
+    assert!(
+        forward(&strided, &w, None, Window::same(3)).unwrap_err().to_string().contains("conv2d x")
+    );
+    let window = Window { kernel: 9, stride: 1, before: 0, after: 0 };
+    assert!(
+        forward(&x, &filled(&[2, 3, 9, 9], 2), None, window)
+            .unwrap_err()
+            .to_string()
+            .contains("smaller")
+    );
+}

@@ -1,0 +1,62 @@
+//! exp and its kin over lanes, accurate to about two units in the last place.
+//!
+//! The standard library's `exp` is a call for each element; these are a dozen instructions for a whole vector.
+
+use crate::simd::MulAdd;
+
+/// e^x for x in about [-87, 88], saturating outside; NaN stays NaN.
+///
+/// x = n·ln 2 + r, e^x = 2^n · (1 + r + r²·p(r)); the polynomial is Cephes' `expf`.
+#[inline(always)]
+pub(crate) fn exp<M: MulAdd>(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23: adding it rounds to an integer
+    const COEFFICIENTS: [f32; 5] =
+        [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
+    // Written as comparisons that a NaN fails, so that it passes through.
+    let x = if x > 88.3 { 88.3 } else { x };
+    let x = if x < -87.3 { -87.3 } else { x };
+    let n = M::mul_add(x, std::f32::consts::LOG2_E, ROUND) - ROUND;
+    let r = M::mul_add(n, -0.693_359_4, x);
+    let r = M::mul_add(n, 2.121_944_4e-4, r);
+    let mut p = 1.987_569_1e-4;
+    for coefficient in COEFFICIENTS {
+        p = M::mul_add(p, r, coefficient);
+    }
+    let power = f32::from_bits((n as i32).wrapping_add(127).wrapping_shl(23) as u32);
+    M::mul_add(p, r * r, r + 1.) * power
+}
+
+/// 1 / (1 + e^−x).
+#[inline(always)]
+pub(crate) fn sigmoid<M: MulAdd>(x: f32) -> f32 {
+    1. / (1. + exp::<M>(-x))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::{Fused, Separate};
+
+    fn error(approximate: f32, exact: f64) -> f64 {
+        (f64::from(approximate) - exact).abs() / exact
+    }
+
+    #[test]
+    fn exp_is_good_to_two_units_in_the_last_place() {
+        for i in -870_000..880_000 {
+            let x = i as f32 * 1e-4;
+            let exact = f64::from(x).exp();
+            assert!(error(exp::<Fused>(x), exact) <= 2. * f64::from(f32::EPSILON), "{x}");
+            assert!(error(exp::<Separate>(x), exact) <= 2. * f64::from(f32::EPSILON), "{x}");
+        }
+    }
+
+    #[test]
+    fn extremes_saturate_and_nan_stays() {
+        assert!(exp::<Fused>(1e30).is_finite() && exp::<Fused>(1e30) > 1e38);
+        assert!(exp::<Fused>(-1e30) > 0. && exp::<Fused>(-1e30) < 1e-37);
+        assert!(exp::<Fused>(f32::NAN).is_nan());
+        assert!(sigmoid::<Fused>(f32::NAN).is_nan());
+        assert!(sigmoid::<Fused>(100.) == 1. && sigmoid::<Fused>(0.) == 0.5);
+    }
+}

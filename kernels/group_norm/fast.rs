@@ -1,0 +1,294 @@
+//! The law on the processor: one task an image, whose pixels stay in the second-level cache between the passes.
+
+use super::{Activation, GroupNorm, Sizes};
+use crate::elementary::sigmoid;
+use crate::simd::{MulAdd, multiversion};
+use rayon::prelude::*;
+
+/// Rows added in 32 bits before they join the 64-bit sums.
+const BLOCK: usize = 64;
+
+/// Per channel of one image: what turns x into z.
+struct Scales {
+    /// μ of the channel's group.
+    mean: Vec<f32>,
+    /// 1 / √(σ² + ε) of the channel's group.
+    rstd: Vec<f32>,
+    /// γ / √(σ² + ε).
+    scale: Vec<f32>,
+}
+
+pub(super) fn forward(
+    norm: &GroupNorm,
+    sizes: &Sizes,
+    x: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+) -> Vec<f32> {
+    let length = sizes.pixels * sizes.channels;
+    let mut y = vec![0.; x.len()];
+    y.par_chunks_mut(length.max(1)).enumerate().for_each(|(b, y)| {
+        let x = &x[b * length..][..length];
+        let own = example(sizes, b);
+        let scales = Scales::of(norm, sizes, x, &gamma[own.clone()]);
+        match norm.activation {
+            Activation::Identity => apply(x, &scales, &beta[own], y),
+            Activation::Silu => apply_silu(x, &scales, &beta[own], y),
+        }
+    });
+    y
+}
+
+pub(super) fn gradients(
+    norm: &GroupNorm,
+    sizes: &Sizes,
+    dy: &[f32],
+    x: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    let length = sizes.pixels * sizes.channels;
+    let mut dx = vec![0.; x.len()];
+    let sums: Vec<Sums> = dx
+        .par_chunks_mut(length.max(1))
+        .enumerate()
+        .map(|(b, dx)| {
+            let (x, dy) = (&x[b * length..][..length], &dy[b * length..][..length]);
+            let own = example(sizes, b);
+            let scales = Scales::of(norm, sizes, x, &gamma[own.clone()]);
+            image_gradients(norm, sizes, dy, x, &gamma[own.clone()], &beta[own], &scales, dx)
+        })
+        .collect();
+    let (mut dgamma, mut dbeta) = (vec![0f64; gamma.len()], vec![0f64; beta.len()]);
+    for (b, sums) in sums.iter().enumerate() {
+        let own = example(sizes, b);
+        for (c, k) in own.enumerate() {
+            dgamma[k] += sums.normed[c];
+            dbeta[k] += sums.plain[c];
+        }
+    }
+    let narrow = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
+    (dx, narrow(dgamma), narrow(dbeta))
+}
+
+/// Where example `b` finds its gamma and beta.
+fn example(sizes: &Sizes, b: usize) -> std::ops::Range<usize> {
+    let start = if sizes.per_example { b * sizes.channels } else { 0 };
+    start..start + sizes.channels
+}
+
+impl Scales {
+    /// Statistics of one image's groups from sums about each channel's first value, which keeps them exact for large means.
+    fn of(norm: &GroupNorm, sizes: &Sizes, x: &[f32], gamma: &[f32]) -> Self {
+        let (channels, each) = (sizes.channels, sizes.channels / sizes.groups);
+        let about = &x[..channels.min(x.len())];
+        let (first, second) = blocked(channels, x, &[], |rows, _, sums| moments(rows, about, sums));
+        let n = sizes.pixels as f64;
+        let (mut mean, mut rstd) = (Vec::with_capacity(channels), Vec::with_capacity(channels));
+        for group in (0..channels).step_by(each) {
+            let own = group..group + each;
+            let channel_mean = |c: usize| f64::from(about[c]) + first[c] / n;
+            let group_mean = own.clone().map(channel_mean).sum::<f64>() / each as f64;
+            let squares = |c: usize| {
+                second[c] - first[c] * first[c] / n + n * (channel_mean(c) - group_mean).powi(2)
+            };
+            let variance = own.clone().map(squares).sum::<f64>() / (n * each as f64);
+            mean.resize(own.end, group_mean as f32);
+            rstd.resize(own.end, (1. / (variance + norm.epsilon).sqrt()) as f32);
+        }
+        let scale = gamma.iter().zip(&rstd).map(|(gamma, rstd)| gamma * rstd).collect();
+        Self { mean, rstd, scale }
+    }
+}
+
+/// Per channel of one image: Σ dz and Σ dz · x̂.
+struct Sums {
+    plain: Vec<f64>,
+    normed: Vec<f64>,
+}
+
+#[allow(clippy::too_many_arguments)] // one image's slices of the eight operands
+fn image_gradients(
+    norm: &GroupNorm,
+    sizes: &Sizes,
+    dy: &[f32],
+    x: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    scales: &Scales,
+    dx: &mut [f32],
+) -> Sums {
+    // dz waits in dx until its sums are known.
+    match norm.activation {
+        Activation::Identity => dx.copy_from_slice(dy),
+        Activation::Silu => silu_slope(dy, x, scales, beta, dx),
+    }
+    let (plain, centred) =
+        blocked(sizes.channels, dx, x, |dz, x, sums| products(dz, x, &scales.mean, sums));
+    let normed: Vec<f64> =
+        centred.iter().zip(&scales.rstd).map(|(sum, &rstd)| sum * f64::from(rstd)).collect();
+    let each = sizes.channels / sizes.groups;
+    let n = (sizes.pixels * each) as f64;
+    let group_mean = |sums: &[f64], c: usize| {
+        let own = c / each * each..(c / each + 1) * each;
+        own.map(|c| sums[c] * f64::from(gamma[c])).sum::<f64>() / n
+    };
+    let (mut offset, mut slope) =
+        (Vec::with_capacity(sizes.channels), Vec::with_capacity(sizes.channels));
+    for c in 0..sizes.channels {
+        let rstd = f64::from(scales.rstd[c]);
+        offset.push((rstd * group_mean(&plain, c)) as f32);
+        slope.push((rstd * rstd * group_mean(&normed, c)) as f32);
+    }
+    finish(x, scales, &offset, &slope, dx);
+    Sums { plain, normed }
+}
+
+/// Adds pairs of per-channel sums over blocks of rows, 32 bits within a block and 64 beyond.
+fn blocked(
+    channels: usize,
+    first: &[f32],
+    second: &[f32],
+    add: impl Fn(&[f32], &[f32], &mut [f32]),
+) -> (Vec<f64>, Vec<f64>) {
+    let mut totals = vec![0f64; 2 * channels];
+    let mut sums = vec![0f32; 2 * channels];
+    let block = BLOCK * channels.max(1);
+    for (k, rows) in first.chunks(block).enumerate() {
+        sums.fill(0.);
+        let other = second.get(k * block..k * block + rows.len()).unwrap_or(&[]);
+        add(rows, other, &mut sums);
+        for (total, &sum) in totals.iter_mut().zip(&sums) {
+            *total += f64::from(sum);
+        }
+    }
+    let second = totals.split_off(channels);
+    (totals, second)
+}
+
+multiversion! {
+    /// sums[0, c] += Σ (x − about), sums[1, c] += Σ (x − about)².
+    fn moments(rows: &[f32], about: &[f32], sums: &mut [f32]) = moments_body;
+}
+
+multiversion! {
+    /// sums[0, c] += Σ dz, sums[1, c] += Σ dz · (x − μ).
+    fn products(dz: &[f32], x: &[f32], mean: &[f32], sums: &mut [f32]) = products_body;
+}
+
+multiversion! {
+    /// y = (x − μ) · scale + β.
+    fn apply(x: &[f32], scales: &Scales, beta: &[f32], y: &mut [f32]) = apply_body;
+}
+
+multiversion! {
+    /// y = silu((x − μ) · scale + β).
+    fn apply_silu(x: &[f32], scales: &Scales, beta: &[f32], y: &mut [f32]) = apply_silu_body;
+}
+
+multiversion! {
+    /// dz = dy · silu′(z).
+    fn silu_slope(dy: &[f32], x: &[f32], scales: &Scales, beta: &[f32], dz: &mut [f32]) = silu_slope_body;
+}
+
+multiversion! {
+    /// dx = scale · dz − offset − slope · (x − μ), in place of dz.
+    fn finish(x: &[f32], scales: &Scales, offset: &[f32], slope: &[f32], dx: &mut [f32]) = finish_body;
+}
+
+#[inline(always)]
+fn moments_body<M: MulAdd, const L: usize>(rows: &[f32], about: &[f32], sums: &mut [f32]) {
+    let n = about.len();
+    let (first, second) = sums.split_at_mut(n);
+    let second = &mut second[..n];
+    for row in rows.chunks_exact(n) {
+        for c in 0..n {
+            let d = row[c] - about[c];
+            first[c] += d;
+            second[c] = M::mul_add(d, d, second[c]);
+        }
+    }
+}
+
+#[inline(always)]
+fn products_body<M: MulAdd, const L: usize>(dz: &[f32], x: &[f32], mean: &[f32], sums: &mut [f32]) {
+    let n = mean.len();
+    let (first, second) = sums.split_at_mut(n);
+    let second = &mut second[..n];
+    for (dz, x) in dz.chunks_exact(n).zip(x.chunks_exact(n)) {
+        for c in 0..n {
+            first[c] += dz[c];
+            second[c] = M::mul_add(dz[c], x[c] - mean[c], second[c]);
+        }
+    }
+}
+
+/// Calls `row` on each pixel's (x, y) with the channel's μ, scale and β at hand.
+#[inline(always)]
+fn for_each_row(
+    x: &[f32],
+    scales: &Scales,
+    beta: &[f32],
+    y: &mut [f32],
+    value: impl Fn(f32, f32, f32, f32) -> f32,
+) {
+    let n = beta.len();
+    let (mean, scale) = (&scales.mean[..n], &scales.scale[..n]);
+    for (x, y) in x.chunks_exact(n).zip(y.chunks_exact_mut(n)) {
+        for c in 0..n {
+            y[c] = value(x[c] - mean[c], scale[c], beta[c], y[c]);
+        }
+    }
+}
+
+#[inline(always)]
+fn apply_body<M: MulAdd, const L: usize>(x: &[f32], scales: &Scales, beta: &[f32], y: &mut [f32]) {
+    for_each_row(x, scales, beta, y, |d, scale, beta, _| M::mul_add(d, scale, beta));
+}
+
+#[inline(always)]
+fn apply_silu_body<M: MulAdd, const L: usize>(
+    x: &[f32],
+    scales: &Scales,
+    beta: &[f32],
+    y: &mut [f32],
+) {
+    for_each_row(x, scales, beta, y, |d, scale, beta, _| {
+        let z = M::mul_add(d, scale, beta);
+        z * sigmoid::<M>(z)
+    });
+}
+
+#[inline(always)]
+fn silu_slope_body<M: MulAdd, const L: usize>(
+    dy: &[f32],
+    x: &[f32],
+    scales: &Scales,
+    beta: &[f32],
+    dz: &mut [f32],
+) {
+    dz.copy_from_slice(dy);
+    for_each_row(x, scales, beta, dz, |d, scale, beta, dy| {
+        let z = M::mul_add(d, scale, beta);
+        let sigmoid = sigmoid::<M>(z);
+        dy * sigmoid * M::mul_add(z, 1. - sigmoid, 1.)
+    });
+}
+
+#[inline(always)]
+fn finish_body<M: MulAdd, const L: usize>(
+    x: &[f32],
+    scales: &Scales,
+    offset: &[f32],
+    slope: &[f32],
+    dx: &mut [f32],
+) {
+    let n = offset.len();
+    let slope = &slope[..n];
+    let (mean, scale) = (&scales.mean[..n], &scales.scale[..n]);
+    for (x, dx) in x.chunks_exact(n).zip(dx.chunks_exact_mut(n)) {
+        for c in 0..n {
+            dx[c] = M::mul_add(-slope[c], x[c] - mean[c], M::mul_add(scale[c], dx[c], -offset[c]));
+        }
+    }
+}

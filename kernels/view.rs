@@ -1,0 +1,83 @@
+//! Reading and making tensors in host memory without copies.
+
+use candle_core::{CpuStorage, DType, Device, Result, Storage, StorageRef, Tensor, bail};
+use std::ops::Range;
+
+/// A contiguous tensor's elements in host memory, read-locked while the view lives.
+pub(crate) struct View<'a> {
+    storage: StorageRef<'a>,
+    range: Range<usize>,
+}
+
+impl<'a> View<'a> {
+    /// # Errors
+    /// When `tensor` is not contiguous or not in host memory; `name` says which operand it is.
+    pub(crate) fn of(name: &str, tensor: &'a Tensor) -> Result<Self> {
+        let (storage, layout) = tensor.storage_and_layout();
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            bail!("{name}: expected a contiguous tensor, got strides {:?}", layout.stride());
+        };
+        Ok(Self { storage, range: start..end })
+    }
+
+    pub(crate) fn f32(&self) -> Result<&[f32]> {
+        match &*self.storage {
+            Storage::Cpu(CpuStorage::F32(values)) => Ok(&values[self.range.clone()]),
+            other => bail!(
+                "expected f32 in host memory, got {:?} on {:?}",
+                other.dtype(),
+                other.device().location()
+            ),
+        }
+    }
+
+    pub(crate) fn f64(&self) -> Result<&[f64]> {
+        match &*self.storage {
+            Storage::Cpu(CpuStorage::F64(values)) => Ok(&values[self.range.clone()]),
+            other => bail!(
+                "expected f64 in host memory, got {:?} on {:?}",
+                other.dtype(),
+                other.device().location()
+            ),
+        }
+    }
+}
+
+/// A tensor in host memory that takes over `values`.
+pub(crate) fn tensor<T: candle_core::WithDType>(values: Vec<T>, shape: &[usize]) -> Result<Tensor> {
+    Tensor::from_vec(values, shape, &Device::Cpu)
+}
+
+/// Where an operation runs, decided by its operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// Our kernels: 32-bit floats in host memory.
+    Fast,
+    /// The slow loops that define the law: 64-bit floats in host memory.
+    Reference,
+    /// candle's own operations: everything else, CUDA among it.
+    Composed,
+}
+
+/// # Errors
+/// When the operands differ in dtype or device.
+pub(crate) fn route(name: &str, operands: &[&Tensor]) -> Result<Route> {
+    let first = operands[0];
+    for other in operands {
+        if other.dtype() != first.dtype() || other.device().location() != first.device().location()
+        {
+            bail!(
+                "{name}: operands differ: {:?} on {:?} and {:?} on {:?}",
+                first.dtype(),
+                first.device().location(),
+                other.dtype(),
+                other.device().location()
+            );
+        }
+    }
+    Ok(match (first.device(), first.dtype()) {
+        (Device::Cpu, DType::F32) => Route::Fast,
+        (Device::Cpu, DType::F64) => Route::Reference,
+        _ => Route::Composed,
+    })
+}
