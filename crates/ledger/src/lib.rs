@@ -34,18 +34,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! This room knows no model, no image and no plot.
+//! [`statistics`] and [`forgetting`] define every number that a report may print.
 //! This room knows no model, no image and no plot.
 
 pub mod durable;
 mod error;
 mod examples;
+pub mod forgetting;
 mod journal;
 mod line;
 mod manifest;
 mod measurement;
 mod parquet;
 mod quantity;
+pub mod statistics;
 mod training;
 
 pub use error::{Error, Result};
