@@ -35,6 +35,7 @@
 //! ```
 //!
 //! [`statistics`] and [`forgetting`] define every number that a report may print.
+//! [`statistics`] and [`forgetting`] define every number that a report may print.
 //! This room knows no model, no image and no plot.
 
 pub mod durable;

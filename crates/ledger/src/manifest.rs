@@ -206,6 +206,9 @@ fn first_repeated<'a>(names: impl Iterator<Item = &'a String>) -> Option<&'a Str
 pub(crate) mod tests {
     use super::*;
 
+    /// A field and what makes it wrong.
+    type Change = (&'static str, fn(&mut RunManifest));
+
     pub(crate) fn manifest() -> RunManifest {
         let protocol = "name = \"tiny\"\n".to_owned();
         RunManifest {
@@ -265,7 +268,7 @@ pub(crate) mod tests {
 
     #[test]
     fn each_law_of_the_manifest_is_held() {
-        let changes: [(&str, fn(&mut RunManifest)); 8] = [
+        let changes: [Change; 8] = [
             ("format", |m| m.format = 2),
             ("protocol_digest", |m| m.protocol.push('#')),
             ("tasks", |m| m.tasks[1] = vec![2]),

@@ -119,6 +119,9 @@ impl Measurement {
 mod tests {
     use super::*;
 
+    /// A field and what makes it wrong.
+    type Change = (&'static str, fn(&mut Measurement));
+
     fn measurement() -> Measurement {
         Measurement {
             run: "seed-1".into(),
@@ -149,7 +152,7 @@ mod tests {
 
     #[test]
     fn wrong_shapes_and_levels_are_refused() {
-        let changes: [(&str, fn(&mut Measurement)); 7] = [
+        let changes: [Change; 7] = [
             ("values", |m| m.values.truncate(2)),
             ("examples", |m| m.examples[2] = 3),
             ("level", |m| m.level = None),

@@ -64,6 +64,9 @@ impl Record for TrainingRecord {
 mod tests {
     use super::*;
 
+    /// A field and what makes it wrong.
+    type Change = (&'static str, fn(&mut TrainingRecord));
+
     #[test]
     fn every_number_must_be_finite() {
         let sound = TrainingRecord {
@@ -79,7 +82,7 @@ mod tests {
             images_seen: 576,
         };
         sound.validate().unwrap();
-        let changes: [(&str, fn(&mut TrainingRecord)); 5] = [
+        let changes: [Change; 5] = [
             ("loss", |r| r.loss = f64::NAN),
             ("loss_quartiles[2]", |r| r.loss_quartiles[2] = Some(f64::INFINITY)),
             ("gradient_norm", |r| r.gradient_norm = f64::INFINITY),
