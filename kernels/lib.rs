@@ -10,7 +10,10 @@ mod simd;
 mod testing;
 mod view;
 
+pub mod adamw;
+pub mod attention;
 pub mod conv2d;
+pub mod ema;
 pub mod group_norm;
 
 pub use simd::{InstructionSet, instruction_set};

@@ -2,7 +2,7 @@
 //!
 //! A kernel's body is written once over `L` lanes and a multiply-add `M`.
 //! [`multiversion!`] compiles it for AVX-512, AVX2 and the portable baseline and picks the best that the processor has.
-//! Every output is summed in the same order in all of them, so that processors with a fused multiply-add agree to the bit.
+//! Kernels add in an order that does not depend on the choice.
 
 /// How a product is added: fused where the processor does so, else rounded twice.
 pub(crate) trait MulAdd: Copy + Send + Sync {
@@ -73,7 +73,7 @@ pub(crate) type Baseline = Fused;
 pub(crate) type Baseline = Separate;
 
 /// `fn name(args) = body;`: compiles `body::<M: MulAdd, const L: usize>`, which must be `#[inline(always)]`,
-/// once for each instruction set, and picks at run time.
+/// (`L` may go unused where the compiler finds the lanes by itself) once for each instruction set, and picks at run time.
 macro_rules! multiversion {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:ident $(::<$extra:literal>)?;) => {
         $(#[$meta])*
