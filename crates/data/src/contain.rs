@@ -1,0 +1,33 @@
+//! A decoder's panic as an error.
+//!
+//! The image and Parquet decoders report most damage as errors, but a few assertions remain in them: the Parquet one
+//! panics on a byte array that is longer than its page. One bad file must not end the program before the others are
+//! listed, so every call into a decoder goes through here. The panic hook still runs and may print a line.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What `decode` returns, or `given_up` if it panics.
+///
+/// Whatever `decode` borrows mutably may be left half changed and must not be used after `given_up`.
+pub(crate) fn contain<T, E>(
+    given_up: impl FnOnce() -> E,
+    decode: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err(given_up()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::contain;
+
+    #[test]
+    fn a_panic_is_an_error_and_a_result_passes() {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let panicked: Result<u8, &str> = contain(|| "gave up", || panic!("an assertion"));
+        std::panic::set_hook(hook);
+        assert_eq!(panicked, Err("gave up"));
+        assert_eq!(contain(|| "gave up", || Ok::<_, &str>(3)), Ok(3));
+        assert_eq!(contain(|| "gave up", || Err::<u8, _>("broken")), Err("broken"));
+    }
+}

@@ -1,0 +1,221 @@
+//! A dataset in memory: images of one shape with ids, labels and class names.
+
+use std::fmt;
+
+use crate::DataError;
+
+/// The shape of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shape {
+    /// Pixels in a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Bytes in a pixel: 1 is grey, 3 is red, green, blue.
+    pub channels: usize,
+}
+
+impl Shape {
+    /// Bytes in an image of this shape; saturates where the product does not fit.
+    pub fn bytes(&self) -> usize {
+        self.width.saturating_mul(self.height).saturating_mul(self.channels)
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let colour = if self.channels == 1 { "grey" } else { "RGB" };
+        write!(f, "{}x{} {colour}", self.width, self.height)
+    }
+}
+
+/// One datum of an [`ImageSet`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Example<'a> {
+    /// Its id: the row in source order.
+    pub id: u64,
+    /// Its class, an index into [`ImageSet::classes`].
+    pub label: u32,
+    /// Its pixels, `[height, width, channels]`.
+    pub pixels: &'a [u8],
+}
+
+/// Images of one shape in memory, in source order, so that ids ascend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageSet {
+    shape: Shape,
+    classes: Vec<String>,
+    ids: Vec<u64>,
+    labels: Vec<u32>,
+    pixels: Vec<u8>,
+}
+
+impl ImageSet {
+    /// Puts a set together from its parts.
+    ///
+    /// `pixels: [images, height, width, channels]`, bytes.
+    ///
+    /// # Errors
+    /// [`DataError::Parts`] if there is no image, the channels are neither 1 nor 3, a length does not match, ids do not
+    /// strictly ascend, a label names no class, or a class name is empty or repeated.
+    pub fn new(
+        shape: Shape,
+        classes: Vec<String>,
+        ids: Vec<u64>,
+        labels: Vec<u32>,
+        pixels: Vec<u8>,
+    ) -> Result<Self, DataError> {
+        check_shape(shape)?;
+        check_classes(&classes)?;
+        check_rows(shape, classes.len(), &ids, &labels, &pixels)?;
+        Ok(Self { shape, classes, ids, labels, pixels })
+    }
+
+    /// The number of images.
+    #[allow(clippy::len_without_is_empty, reason = "a set is never empty: `new` refuses it")]
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// The shape of every image.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The names of the classes; label `i` means `classes()[i]`.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// The ids, ascending.
+    pub fn ids(&self) -> &[u64] {
+        &self.ids
+    }
+
+    /// The labels, in the order of the ids.
+    pub fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    /// All pixels, `[images, height, width, channels]`.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// The pixels of one image, `[height, width, channels]`; `index < len()`, as for a slice.
+    pub fn image(&self, index: usize) -> &[u8] {
+        &self.pixels[index * self.shape.bytes()..][..self.shape.bytes()]
+    }
+
+    /// The id of one image; `index < len()`, as for a slice.
+    pub fn id(&self, index: usize) -> u64 {
+        self.ids[index]
+    }
+
+    /// The label of one image; `index < len()`, as for a slice.
+    pub fn label(&self, index: usize) -> u32 {
+        self.labels[index]
+    }
+
+    /// The name of a class, if there is such a class.
+    pub fn class_name(&self, label: u32) -> Option<&str> {
+        self.classes.get(label as usize).map(String::as_str)
+    }
+
+    /// The label of the class with this name.
+    pub fn label_of(&self, class: &str) -> Option<u32> {
+        self.classes.iter().position(|name| name == class).map(|label| label as u32)
+    }
+
+    /// The index of the image with this id.
+    pub fn index_of(&self, id: u64) -> Option<usize> {
+        self.ids.binary_search(&id).ok()
+    }
+
+    /// Every example in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Example<'_>> {
+        let images = self.pixels.chunks_exact(self.shape.bytes());
+        let rows = self.ids.iter().zip(&self.labels).zip(images);
+        rows.map(|((&id, &label), pixels)| Example { id, label, pixels })
+    }
+
+    /// How many images each class has.
+    pub fn counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.classes.len()];
+        self.labels.iter().for_each(|&label| counts[label as usize] += 1);
+        counts
+    }
+
+    /// The blake3 digest, in hex, of shape, class names, ids, labels and pixels.
+    ///
+    /// Every number enters as 8 bytes, little endian, and every text after its length, so no two different sets run
+    /// together to the same bytes.
+    pub fn digest(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        let mut number = |value: usize| _ = hasher.update(&(value as u64).to_le_bytes());
+        [self.shape.width, self.shape.height, self.shape.channels]
+            .into_iter()
+            .for_each(&mut number);
+        number(self.classes.len());
+        number(self.len());
+        for class in &self.classes {
+            hasher.update(&(class.len() as u64).to_le_bytes()).update(class.as_bytes());
+        }
+        for (id, label) in self.ids.iter().zip(&self.labels) {
+            hasher.update(&id.to_le_bytes()).update(&u64::from(*label).to_le_bytes());
+        }
+        hasher.update(&self.pixels).finalize().to_hex().to_string()
+    }
+}
+
+fn check_shape(shape: Shape) -> Result<(), DataError> {
+    if shape.bytes() > 0 && matches!(shape.channels, 1 | 3) {
+        return Ok(());
+    }
+    let found = format!("{} x {} x {}", shape.width, shape.height, shape.channels);
+    Err(parts("shape", "width and height above 0 and 1 or 3 channels", found))
+}
+
+/// Refuses names that could not serve as keys of a protocol.
+pub(crate) fn check_classes(classes: &[String]) -> Result<(), DataError> {
+    let mut sorted: Vec<&str> = classes.iter().map(String::as_str).collect();
+    sorted.sort_unstable();
+    if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(parts("classes", "different names", format!("{:?} twice", pair[0])));
+    }
+    match sorted.first() {
+        None => Err(parts("classes", "at least one name", "none".to_string())),
+        Some(&"") => Err(parts("classes", "names", "an empty text".to_string())),
+        Some(_) => Ok(()),
+    }
+}
+
+fn check_rows(
+    shape: Shape,
+    classes: usize,
+    ids: &[u64],
+    labels: &[u32],
+    pixels: &[u8],
+) -> Result<(), DataError> {
+    if ids.is_empty() {
+        return Err(parts("ids", "at least one", "none".to_string()));
+    }
+    if labels.len() != ids.len() {
+        return Err(parts("labels", &ids.len().to_string(), labels.len().to_string()));
+    }
+    if Some(pixels.len()) != ids.len().checked_mul(shape.bytes()) {
+        let expected = format!("{} images of {} bytes", ids.len(), shape.bytes());
+        return Err(parts("pixels", &expected, format!("{} bytes", pixels.len())));
+    }
+    if let Some(pair) = ids.windows(2).find(|pair| pair[0] >= pair[1]) {
+        return Err(parts("ids", "ascending ids", format!("{} before {}", pair[0], pair[1])));
+    }
+    match labels.iter().find(|&&label| label as usize >= classes) {
+        Some(label) => Err(parts("labels", &format!("labels below {classes}"), label.to_string())),
+        None => Ok(()),
+    }
+}
+
+fn parts(field: &'static str, expected: &str, found: String) -> DataError {
+    DataError::Parts { field, expected: expected.to_string(), found }
+}
