@@ -35,7 +35,6 @@
 //! ```
 //!
 //! [`statistics`] and [`forgetting`] define every number that a report may print.
-//! [`statistics`] and [`forgetting`] define every number that a report may print.
 //! This room knows no model, no image and no plot.
 
 pub mod durable;

@@ -93,16 +93,28 @@ impl Bootstrap {
         self.resampled(name, n, |draws, counts| draws.resample(counts), statistics)
     }
 
-    /// As [`Self::intervals`], each stratum (a list of positions below `n`) resampled by itself.
-    pub(super) fn intervals_within(
+    /// Intervals of what `combine` makes of the groups' means, each group resampled by itself.
+    ///
+    /// # Errors
+    /// [`Error::Undefined`] for an empty group, a value that is not finite, or where `combine` has
+    /// no value.
+    pub fn group_means(
         &self,
         name: &'static str,
-        n: usize,
-        strata: &[Vec<usize>],
-        statistics: impl Fn(&[u32]) -> Option<Vec<f64>> + Sync,
+        groups: &[Vec<f64>],
+        combine: impl Fn(&[f64]) -> Option<Vec<f64>> + Sync,
     ) -> Result<Vec<Interval>> {
-        let sampler = |draws: &mut Draws, counts: &mut [u32]| draws.resample_within(strata, counts);
-        self.resampled(name, n, sampler, statistics)
+        for group in groups {
+            if check_columns(name, &[group])? == 0 {
+                return Err(Error::undefined(name, "a group holds no examples"));
+            }
+        }
+        let values: Vec<f64> = groups.concat();
+        let sizes: Vec<usize> = groups.iter().map(Vec::len).collect();
+        let sampler = |draws: &mut Draws, counts: &mut [u32]| draws.resample_within(&sizes, counts);
+        self.resampled(name, values.len(), sampler, |counts| {
+            combine(&weighted_means(&values, &sizes, counts))
+        })
     }
 
     fn resampled(
@@ -241,6 +253,15 @@ impl Bootstrap {
     }
 }
 
+/// Means of consecutive groups of these sizes, item `i` counted `counts[i]` times.
+fn weighted_means(values: &[f64], sizes: &[usize], counts: &[u32]) -> Vec<f64> {
+    let mut items = values.iter().zip(counts);
+    let sum_of_next = |size: usize| -> f64 {
+        items.by_ref().take(size).map(|(value, &count)| value * f64::from(count)).sum()
+    };
+    sizes.iter().copied().map(sum_of_next).zip(sizes).map(|(sum, &n)| sum / n as f64).collect()
+}
+
 /// Quantile of ascending values, linearly interpolated between order statistics.
 fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let place = share * sorted.len().checked_sub(1)? as f64;
@@ -305,6 +326,23 @@ mod tests {
         assert!(bootstrap.mean(&[f64::NAN]).is_err());
         assert!(Bootstrap { draws: 0, ..bootstrap }.mean(&[1.0]).is_err());
         assert!(Bootstrap { confidence: 1.5, ..bootstrap }.mean(&[1.0]).is_err());
+    }
+
+    #[test]
+    fn a_difference_of_two_groups_has_the_sum_of_their_variances() {
+        let (a, b) = (values(300), values(100));
+        let spread = |values: &[f64]| {
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+            squares / (values.len() as f64).powi(2)
+        };
+        let half_width = 1.96 * (spread(&a) + spread(&b)).sqrt();
+        let groups = [a, b];
+        let difference = |means: &[f64]| Some(vec![means[0] - means[1]]);
+        let intervals = Bootstrap::default().group_means("gap", &groups, difference).unwrap();
+        let found = (intervals[0].high - intervals[0].low) / 2.0;
+        assert!((found - half_width).abs() <= 0.05 * half_width, "{found} and {half_width}");
+        assert!(Bootstrap::default().group_means("gap", &[vec![]], difference).is_err());
     }
 
     #[test]

@@ -58,14 +58,11 @@ impl Deciles {
     /// # Errors
     /// [`Error::Undefined`] for values that are not finite or not one for each example.
     pub fn means(&self, values: &[f64], bootstrap: &Bootstrap) -> Result<Vec<Interval>> {
-        self.check(values)?;
-        let statistics = |counts: &[u32]| Some(self.weighted_means(values, counts));
-        let intervals = bootstrap.intervals_within(NAME, self.n, &self.members, statistics)?;
-        let size = |(interval, members): (Interval, &Vec<usize>)| Interval {
-            n: members.len(),
-            ..interval
-        };
-        Ok(intervals.into_iter().zip(&self.members).map(size).collect())
+        let groups = self.groups(values)?;
+        let intervals = bootstrap.group_means(NAME, &groups, |means| Some(means.to_vec()))?;
+        let sized =
+            |(interval, group): (Interval, &Vec<f64>)| Interval { n: group.len(), ..interval };
+        Ok(intervals.into_iter().zip(&groups).map(sized).collect())
     }
 
     /// Spearman correlation of decile and decile mean, resampled within the deciles.
@@ -73,14 +70,10 @@ impl Deciles {
     /// # Errors
     /// As [`Self::means`]; also if all means are equal.
     pub fn spearman(&self, values: &[f64], bootstrap: &Bootstrap) -> Result<Interval> {
-        self.check(values)?;
-        let deciles: Vec<f64> = (0..N_DECILES).map(|decile| decile as f64).collect();
-        let statistics = |counts: &[u32]| {
-            let correlation = spearman(&deciles, &self.weighted_means(values, counts)).ok()?;
-            Some(vec![correlation])
-        };
         let name = "Spearman correlation over deciles";
-        let intervals = bootstrap.intervals_within(name, self.n, &self.members, statistics)?;
+        let deciles: Vec<f64> = (0..N_DECILES).map(|decile| decile as f64).collect();
+        let correlation = |means: &[f64]| Some(vec![spearman(&deciles, means).ok()?]);
+        let intervals = bootstrap.group_means(name, &self.groups(values)?, correlation)?;
         intervals.first().copied().ok_or_else(|| Error::undefined(name, "it gave no number"))
     }
 
@@ -105,15 +98,6 @@ impl Deciles {
             };
             Some(self.members.iter().map(mean_of).collect())
         })
-    }
-
-    /// Mean of each decile in a sample that holds example `i` `counts[i]` times.
-    fn weighted_means(&self, values: &[f64], counts: &[u32]) -> Vec<f64> {
-        let mean_of = |members: &Vec<usize>| {
-            let sum: f64 = members.iter().map(|&i| values[i] * f64::from(counts[i])).sum();
-            sum / members.len() as f64
-        };
-        self.members.iter().map(mean_of).collect()
     }
 
     /// The values by decile.

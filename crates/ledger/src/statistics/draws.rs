@@ -44,13 +44,13 @@ impl Draws {
         }
     }
 
-    /// As [`Self::resample`], but each stratum (a list of items) is resampled by itself.
-    pub(super) fn resample_within(&mut self, strata: &[Vec<usize>], counts: &mut [u32]) {
-        counts.fill(0);
-        for stratum in strata {
-            for _ in 0..stratum.len() {
-                counts[stratum[self.below(stratum.len() as u64) as usize]] += 1;
-            }
+    /// As [`Self::resample`], but each of the consecutive groups of these sizes by itself.
+    pub(super) fn resample_within(&mut self, sizes: &[usize], counts: &mut [u32]) {
+        let mut rest = counts;
+        for &size in sizes {
+            let Some((group, tail)) = rest.split_at_mut_checked(size) else { return };
+            self.resample(group);
+            rest = tail;
         }
     }
 
@@ -105,19 +105,17 @@ mod tests {
     }
 
     #[test]
-    fn a_resample_within_strata_keeps_their_sizes() {
-        let strata = [vec![0, 3, 4], vec![1], vec![2, 5]];
-        let mut seen_uneven = false;
+    fn a_resample_within_groups_keeps_their_sizes() {
+        let mut has_emptied_an_item = false;
         for draw in 0..100 {
             let mut counts = vec![9; 6];
-            Draws::new(1, draw).resample_within(&strata, &mut counts);
-            for stratum in &strata {
-                let total: u32 = stratum.iter().map(|&item| counts[item]).sum();
-                assert_eq!(total as usize, stratum.len());
-            }
-            seen_uneven |= counts[0] == 3;
+            Draws::new(1, draw).resample_within(&[3, 1, 2], &mut counts);
+            let totals =
+                [&counts[..3], &counts[3..4], &counts[4..]].map(|group| group.iter().sum::<u32>());
+            assert_eq!(totals, [3, 1, 2]);
+            has_emptied_an_item |= counts[0] == 0;
         }
-        assert!(seen_uneven);
+        assert!(has_emptied_an_item);
     }
 
     #[test]
