@@ -1,1 +1,5 @@
-//! What candle lacks: seeded noise, a tape, ordered parameters, strict weights.
+//! What candle lacks. Admission rule: it could have been in candle; delete it when it is.
+
+pub mod params;
+pub mod rng;
+pub mod tape;

@@ -1,0 +1,250 @@
+//! Parameters under the names that checkpoints use, in one flat tensor.
+//!
+//! A network declares its parameters once and keeps their indices; the numbers live in a [`ParamStore`].
+//! So the same network runs on raw weights or on their moving average, and an optimizer or an average
+//! is one in-place operation over [`ParamStore::flat`], of which every parameter is a view.
+
+use crate::rng::Seed;
+use candle_core::{DType, Device, Result, Tensor, bail};
+
+/// How a parameter starts, when it is not loaded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// All equal.
+    Constant(f64),
+    /// Uniform on ±1/√fan_in: `torch.nn.Linear` and `torch.nn.Conv2d`, weight and bias.
+    FanIn(usize),
+    /// Normal about 0: `torch.nn.Embedding` with deviation 1.
+    Normal {
+        /// Standard deviation.
+        deviation: f64,
+    },
+}
+
+/// A parameter's name, shape and start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Declaration {
+    /// The name that checkpoints use, such as `down_blocks.0.resnets.0.conv1.weight`.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// How it starts.
+    pub init: Init,
+}
+
+/// The parameters of a network, in the order in which it declares them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Declarations(Vec<Declaration>);
+
+impl Declarations {
+    /// Adds a parameter and returns its index.
+    pub fn declare(&mut self, name: impl Into<String>, shape: &[usize], init: Init) -> usize {
+        self.0.push(Declaration { name: name.into(), shape: shape.to_vec(), init });
+        self.0.len() - 1
+    }
+
+    /// A place to declare under `name`.
+    pub fn at(&mut self, name: &str) -> Scope<'_> {
+        Scope { declarations: self, prefix: name.to_string() }
+    }
+
+    /// All of them.
+    pub fn as_slice(&self) -> &[Declaration] {
+        &self.0
+    }
+
+    /// Numbers in all.
+    pub fn n_elements(&self) -> usize {
+        self.0.iter().map(|declaration| declaration.shape.iter().product::<usize>()).sum()
+    }
+}
+
+/// A place in the tree of names.
+#[derive(Debug)]
+pub struct Scope<'a> {
+    declarations: &'a mut Declarations,
+    prefix: String,
+}
+
+impl Scope<'_> {
+    /// The place `name` below this one.
+    pub fn at(&mut self, name: impl std::fmt::Display) -> Scope<'_> {
+        Scope { prefix: format!("{}.{name}", self.prefix), declarations: self.declarations }
+    }
+
+    /// Declares `prefix.name`.
+    pub fn declare(&mut self, name: &str, shape: &[usize], init: Init) -> usize {
+        self.declarations.declare(format!("{}.{name}", self.prefix), shape, init)
+    }
+}
+
+/// The numbers of a network.
+#[derive(Debug)]
+pub struct ParamStore {
+    names: Vec<String>,
+    flat: Tensor,
+    views: Vec<Tensor>,
+    frozen: Vec<bool>,
+}
+
+impl ParamStore {
+    /// Draws every parameter by its [`Init`]; a parameter's numbers depend on `seed` and its name alone.
+    ///
+    /// # Errors
+    /// When two declarations share a name, or the device refuses the tensor.
+    pub fn initialised(declarations: &Declarations, seed: Seed, dtype: DType, device: &Device) -> Result<Self> {
+        let mut values = Vec::with_capacity(declarations.n_elements());
+        for declaration in declarations.as_slice() {
+            draw(declaration, seed, &mut values);
+        }
+        let flat = Tensor::from_vec(values, declarations.n_elements(), &Device::Cpu)?;
+        Self::from_flat(declarations, flat.to_dtype(dtype)?.to_device(device)?)
+    }
+
+    /// Takes over `flat` [n_elements]: all parameters one after another, in the order of their declaration.
+    ///
+    /// # Errors
+    /// When the length does not fit, or two declarations share a name.
+    pub fn from_flat(declarations: &Declarations, flat: Tensor) -> Result<Self> {
+        if flat.dims() != [declarations.n_elements()] {
+            bail!("parameters: expected [{}] numbers, got {:?}", declarations.n_elements(), flat.dims());
+        }
+        let mut names: Vec<&str> = declarations.as_slice().iter().map(|d| d.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            bail!("parameters: two are called `{}`", pair[0]);
+        }
+        let (mut views, mut offset) = (Vec::new(), 0);
+        for Declaration { shape, .. } in declarations.as_slice() {
+            let length = shape.iter().product();
+            views.push(flat.narrow(0, offset, length)?.reshape(shape.as_slice())?);
+            offset += length;
+        }
+        let names = declarations.as_slice().iter().map(|d| d.name.clone()).collect();
+        Ok(Self { names, flat, frozen: vec![false; views.len()], views })
+    }
+
+    /// A copy with storage of its own: the start of a moving average.
+    ///
+    /// # Errors
+    /// When the device refuses the copy.
+    pub fn duplicate(&self) -> Result<Self> {
+        let flat = self.flat.copy()?;
+        let (mut views, mut offset) = (Vec::new(), 0);
+        for view in &self.views {
+            views.push(flat.narrow(0, offset, view.elem_count())?.reshape(view.dims())?);
+            offset += view.elem_count();
+        }
+        Ok(Self { names: self.names.clone(), flat, views, frozen: self.frozen.clone() })
+    }
+
+    /// All numbers, [n_elements]; in-place updates move every parameter.
+    pub fn flat(&self) -> &Tensor {
+        &self.flat
+    }
+
+    /// Number of parameters.
+    pub fn len(&self) -> usize {
+        self.views.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.views.is_empty()
+    }
+
+    /// The `index`-th parameter.
+    pub fn tensor(&self, index: usize) -> &Tensor {
+        &self.views[index]
+    }
+
+    /// The `index`-th parameter's name.
+    pub fn name(&self, index: usize) -> &str {
+        &self.names[index]
+    }
+
+    /// Names and tensors, in the order of their declaration.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.names.iter().map(String::as_str).zip(&self.views)
+    }
+
+    /// Whether training moves the `index`-th parameter.
+    pub fn is_trainable(&self, index: usize) -> bool {
+        !self.frozen[index]
+    }
+
+    /// Freezes the parameters whose name `is_frozen`, and frees the others.
+    pub fn freeze(&mut self, is_frozen: impl Fn(&str) -> bool) {
+        self.frozen = self.names.iter().map(|name| is_frozen(name)).collect();
+    }
+
+    /// Cuts a flat tensor, such as a moment of the optimizer, into named views.
+    ///
+    /// # Errors
+    /// When its length is not the store's.
+    pub fn named<'a>(&'a self, flat: &Tensor) -> Result<Vec<(&'a str, Tensor)>> {
+        let (mut named, mut offset) = (Vec::new(), 0);
+        for (name, view) in self.iter() {
+            named.push((name, flat.narrow(0, offset, view.elem_count())?.reshape(view.dims())?));
+            offset += view.elem_count();
+        }
+        Ok(named)
+    }
+}
+
+fn draw(declaration: &Declaration, seed: Seed, values: &mut Vec<f64>) {
+    let n: usize = declaration.shape.iter().product();
+    let mut draws = seed.stream(&format!("init {}", declaration.name)).at(0, 0);
+    match declaration.init {
+        Init::Constant(value) => values.resize(values.len() + n, value),
+        Init::FanIn(fan_in) => {
+            let bound = 1. / (fan_in as f64).sqrt();
+            values.extend((0..n).map(|_| bound * (2. * draws.uniform() - 1.)));
+        }
+        Init::Normal { deviation } => {
+            values.extend((0..n.div_ceil(2)).flat_map(|_| draws.normal_pair()).take(n).map(|x| deviation * x));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn declarations() -> Declarations {
+        let mut declarations = Declarations::default();
+        let mut block = declarations.at("block");
+        block.declare("weight", &[3, 4], Init::FanIn(4));
+        block.at(1).declare("bias", &[3], Init::Constant(2.));
+        declarations
+    }
+
+    #[test]
+    fn names_follow_the_tree_and_numbers_the_name() {
+        let store = ParamStore::initialised(&declarations(), Seed(1), DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(store.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["block.weight", "block.1.bias"]);
+        let weight = store.tensor(0).flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(weight.iter().all(|w| w.abs() <= 0.5) && weight[0] != weight[1]);
+        let mut alone = Declarations::default();
+        alone.declare("block.weight", &[3, 4], Init::FanIn(4));
+        let alone = ParamStore::initialised(&alone, Seed(1), DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(alone.tensor(0).flatten_all().unwrap().to_vec1::<f32>().unwrap(), weight);
+    }
+
+    #[test]
+    fn a_duplicate_has_numbers_of_its_own() {
+        let store = ParamStore::initialised(&declarations(), Seed(1), DType::F32, &Device::Cpu).unwrap();
+        let copy = store.duplicate().unwrap();
+        store.flat().slice_set(&store.flat().zeros_like().unwrap(), 0, 0).unwrap();
+        assert_eq!(store.tensor(1).to_vec1::<f32>().unwrap(), [0.; 3]);
+        assert_eq!(copy.tensor(1).to_vec1::<f32>().unwrap(), [2.; 3]);
+    }
+
+    #[test]
+    fn a_name_used_twice_is_refused() {
+        let mut twice = declarations();
+        twice.declare("block.weight", &[1], Init::Constant(0.));
+        let error = ParamStore::initialised(&twice, Seed(1), DType::F32, &Device::Cpu).unwrap_err();
+        assert!(error.to_string().contains("block.weight"));
+    }
+}
