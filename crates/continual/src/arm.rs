@@ -172,6 +172,10 @@ mod tests {
             serde_json::from_str(r#"{"capacity":2,"tasks":[[0,1]]}"#).unwrap();
         let error = arm.sources(&stream, 2, Some(&foreign)).unwrap_err().to_string();
         assert!(error.contains("example 1"), "{error}");
+        let later: ReplayBuffer =
+            serde_json::from_str(r#"{"capacity":2,"tasks":[[0],[1]]}"#).unwrap();
+        let error = arm.sources(&stream, 2, Some(&later)).unwrap_err();
+        assert_eq!(error, ContinualError::TaskOutOfOrder { seen: 2, task: 2 });
         assert!(Arm::None.sources(&stream, 4, None).is_err());
         assert!(Arm::Control.sources(&stream, 0, None).is_err());
     }

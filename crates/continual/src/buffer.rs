@@ -41,6 +41,34 @@ impl SelectionRequest<'_> {
         let index = u64::from(self.task);
         DrawKey { stream: DrawStream::Selection, task: self.finished, index }
     }
+
+    /// The ids that stay, ascending; `select` is asked only if there is a choice.
+    fn answer<E: From<ContinualError>>(
+        self,
+        select: impl FnOnce(Self) -> std::result::Result<Vec<ExampleId>, E>,
+    ) -> std::result::Result<Vec<ExampleId>, E> {
+        if self.quota == 0 || self.ids.len() <= self.quota {
+            return Ok(self.ids[..self.ids.len().min(self.quota)].to_vec());
+        }
+        let mut kept = select(self)?;
+        kept.sort_unstable();
+        self.check(&kept)?;
+        Ok(kept)
+    }
+
+    fn check(&self, kept: &[ExampleId]) -> Result<()> {
+        let refuse = |got: String| {
+            let expected = format!("{} distinct ids of the candidates", self.quota);
+            Err(ContinualError::Selection { task: self.task, expected, got })
+        };
+        if let Some(pair) = kept.windows(2).find(|pair| pair[0] == pair[1]) {
+            return refuse(format!("example {} twice", pair[0]));
+        }
+        if let Some(id) = kept.iter().find(|id| self.ids.binary_search(id).is_err()) {
+            return refuse(format!("example {id}, which is none of them"));
+        }
+        if kept.len() == self.quota { Ok(()) } else { refuse(kept.len().to_string()) }
+    }
 }
 
 impl ReplayBuffer {
@@ -100,15 +128,8 @@ impl ReplayBuffer {
         let mut tasks = Vec::with_capacity(number as usize);
         for (ids, task) in candidates.zip(1..) {
             let quota = share(self.capacity, number, task);
-            tasks.push(if ids.len() <= quota || quota == 0 {
-                ids[..ids.len().min(quota)].to_vec()
-            } else {
-                let request = SelectionRequest { task, finished: number, ids, quota };
-                let mut kept = select(request)?;
-                kept.sort_unstable();
-                check_selection(&request, &kept)?;
-                kept
-            });
+            let request = SelectionRequest { task, finished: number, ids, quota };
+            tasks.push(request.answer(&mut select)?);
         }
         self.tasks = tasks;
         Ok(())
@@ -135,20 +156,6 @@ impl ReplayBuffer {
 /// It never grows when a task is added, so that a buffer only ever forgets.
 fn share(capacity: usize, n_tasks: u32, task: u32) -> usize {
     capacity.saturating_sub(task as usize - 1).div_ceil(n_tasks as usize)
-}
-
-fn check_selection(request: &SelectionRequest<'_>, kept: &[ExampleId]) -> Result<()> {
-    let refuse = |got: String| {
-        let expected = format!("{} distinct ids of the candidates", request.quota);
-        Err(ContinualError::Selection { task: request.task, expected, got })
-    };
-    if let Some(pair) = kept.windows(2).find(|pair| pair[0] == pair[1]) {
-        return refuse(format!("example {} twice", pair[0]));
-    }
-    if let Some(id) = kept.iter().find(|id| request.ids.binary_search(id).is_err()) {
-        return refuse(format!("example {id}, which is none of them"));
-    }
-    if kept.len() == request.quota { Ok(()) } else { refuse(kept.len().to_string()) }
 }
 
 /// A buffer as it is written.

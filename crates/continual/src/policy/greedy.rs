@@ -16,7 +16,7 @@
 
 use std::{cmp::Ordering, collections::BinaryHeap};
 
-use super::{Evidence, Group, SelectionPolicy};
+use super::{Candidate, Evidence, Group, SelectionPolicy};
 use crate::{ContinualError, ExampleId, draws::Draws, error::Result};
 
 /// What the candidates do for the targets, given one candidate at a time.
@@ -63,12 +63,7 @@ impl SelectionPolicy for Greedy {
     ) -> Result<Vec<ExampleId>> {
         let mut covered = Covered::new(evidence.coverage.ok_or_else(no_coverage)?)?;
         let mut left: Vec<usize> = groups.iter().map(|group| group.quota).collect();
-        let mut heap = BinaryHeap::new();
-        for (group, members) in groups.iter().map(|group| &group.members).enumerate() {
-            for member in members {
-                heap.push(Bound { gain: covered.gain(member.id)?, id: member.id, group, at: 0 });
-            }
-        }
+        let mut heap = first_bounds(groups, &mut covered)?;
         let mut kept = Vec::with_capacity(left.iter().sum());
         while let Some(top) = heap.pop() {
             if left[top.group] == 0 {
@@ -118,6 +113,17 @@ impl PartialEq for Bound {
 }
 
 impl Eq for Bound {}
+
+/// Every candidate with the gain that it would bring alone.
+fn first_bounds(groups: &[Group], covered: &mut Covered<'_>) -> Result<BinaryHeap<Bound>> {
+    let mut heap = BinaryHeap::new();
+    for (group, members) in groups.iter().map(|group| &group.members).enumerate() {
+        for &Candidate { id, .. } in members {
+            heap.push(Bound { gain: covered.gain(id)?, id, group, at: 0 });
+        }
+    }
+    Ok(heap)
+}
 
 /// The targets as the chosen set covers them.
 struct Covered<'a> {
