@@ -36,7 +36,7 @@ impl<F: FnMut() -> u64 + ?Sized> Draws for F {
 
 /// Which decision a sequence of words is for; two streams never share words.
 ///
-/// The numbers belong to the results: another number means other batches.
+/// Names and numbers belong to the results: another name or number means other batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DrawStream {
     /// The order of the current task's examples; `index` is the epoch.
@@ -45,6 +45,17 @@ pub enum DrawStream {
     ReplayBatches = 2,
     /// The choice of what stays in the buffer; `index` is the task whose examples are chosen.
     Selection = 3,
+}
+
+impl DrawStream {
+    /// The name to derive the sequence from, for generators whose streams have names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NewBatches => "new-batches",
+            Self::ReplayBatches => "replay-batches",
+            Self::Selection => "selection",
+        }
+    }
 }
 
 /// The name of one sequence of words under the run's seed.
