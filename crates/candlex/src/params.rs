@@ -92,7 +92,12 @@ impl ParamStore {
     ///
     /// # Errors
     /// When two declarations share a name, or the device refuses the tensor.
-    pub fn initialised(declarations: &Declarations, seed: Seed, dtype: DType, device: &Device) -> Result<Self> {
+    pub fn initialised(
+        declarations: &Declarations,
+        seed: Seed,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
         let mut values = Vec::with_capacity(declarations.n_elements());
         for declaration in declarations.as_slice() {
             draw(declaration, seed, &mut values);
@@ -107,9 +112,14 @@ impl ParamStore {
     /// When the length does not fit, or two declarations share a name.
     pub fn from_flat(declarations: &Declarations, flat: Tensor) -> Result<Self> {
         if flat.dims() != [declarations.n_elements()] {
-            bail!("parameters: expected [{}] numbers, got {:?}", declarations.n_elements(), flat.dims());
+            bail!(
+                "parameters: expected [{}] numbers, got {:?}",
+                declarations.n_elements(),
+                flat.dims()
+            );
         }
-        let mut names: Vec<&str> = declarations.as_slice().iter().map(|d| d.name.as_str()).collect();
+        let mut names: Vec<&str> =
+            declarations.as_slice().iter().map(|d| d.name.as_str()).collect();
         names.sort_unstable();
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             bail!("parameters: two are called `{}`", pair[0]);
@@ -202,7 +212,9 @@ fn draw(declaration: &Declaration, seed: Seed, values: &mut Vec<f64>) {
             values.extend((0..n).map(|_| bound * (2. * draws.uniform() - 1.)));
         }
         Init::Normal { deviation } => {
-            values.extend((0..n.div_ceil(2)).flat_map(|_| draws.normal_pair()).take(n).map(|x| deviation * x));
+            values.extend(
+                (0..n.div_ceil(2)).flat_map(|_| draws.normal_pair()).take(n).map(|x| deviation * x),
+            );
         }
     }
 }
@@ -221,8 +233,12 @@ mod tests {
 
     #[test]
     fn names_follow_the_tree_and_numbers_the_name() {
-        let store = ParamStore::initialised(&declarations(), Seed(1), DType::F32, &Device::Cpu).unwrap();
-        assert_eq!(store.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["block.weight", "block.1.bias"]);
+        let store =
+            ParamStore::initialised(&declarations(), Seed(1), DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(
+            store.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            ["block.weight", "block.1.bias"]
+        );
         let weight = store.tensor(0).flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert!(weight.iter().all(|w| w.abs() <= 0.5) && weight[0] != weight[1]);
         let mut alone = Declarations::default();
@@ -233,7 +249,8 @@ mod tests {
 
     #[test]
     fn a_duplicate_has_numbers_of_its_own() {
-        let store = ParamStore::initialised(&declarations(), Seed(1), DType::F32, &Device::Cpu).unwrap();
+        let store =
+            ParamStore::initialised(&declarations(), Seed(1), DType::F32, &Device::Cpu).unwrap();
         let copy = store.duplicate().unwrap();
         store.flat().slice_set(&store.flat().zeros_like().unwrap(), 0, 0).unwrap();
         assert_eq!(store.tensor(1).to_vec1::<f32>().unwrap(), [0.; 3]);

@@ -17,7 +17,12 @@ pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     let (mut c, mut k) = (counter, key);
     for _ in 0..10 {
         let (first, second) = (M[0] * u64::from(c[0]), M[1] * u64::from(c[2]));
-        c = [(second >> 32) as u32 ^ c[1] ^ k[0], second as u32, (first >> 32) as u32 ^ c[3] ^ k[1], first as u32];
+        c = [
+            (second >> 32) as u32 ^ c[1] ^ k[0],
+            second as u32,
+            (first >> 32) as u32 ^ c[3] ^ k[1],
+            first as u32,
+        ];
         k = [k[0].wrapping_add(W[0]), k[1].wrapping_add(W[1])];
     }
     c
@@ -38,7 +43,9 @@ impl Seed {
         let mut hasher = blake3::Hasher::new_derive_key("lethe noise stream 1");
         hasher.update(&self.0.to_le_bytes()).update(&task.to_le_bytes()).update(name.as_bytes());
         let digest = *hasher.finalize().as_bytes();
-        let word = |at: usize| u32::from_le_bytes([digest[at], digest[at + 1], digest[at + 2], digest[at + 3]]);
+        let word = |at: usize| {
+            u32::from_le_bytes([digest[at], digest[at + 1], digest[at + 2], digest[at + 3]])
+        };
         Stream { key: [word(0), word(4)] }
     }
 }
@@ -60,14 +67,21 @@ impl Stream {
     ///
     /// # Errors
     /// When the device refuses the tensor.
-    pub fn normal(self, step: u32, examples: &[u64], shape: &[usize], device: &Device) -> Result<Tensor> {
+    pub fn normal(
+        self,
+        step: u32,
+        examples: &[u64],
+        shape: &[usize],
+        device: &Device,
+    ) -> Result<Tensor> {
         let each: usize = shape.iter().product();
         let mut values = vec![0f32; examples.len() * each];
         values
             .par_chunks_mut(each.max(1))
             .zip(examples)
             .for_each(|(row, &example)| self.at(step, example).fill_normal(row));
-        let shape: Vec<usize> = std::iter::once(examples.len()).chain(shape.iter().copied()).collect();
+        let shape: Vec<usize> =
+            std::iter::once(examples.len()).chain(shape.iter().copied()).collect();
         Tensor::from_vec(values, shape, device)
     }
 }

@@ -132,7 +132,10 @@ impl<'a> Tape<'a> {
     /// The `index`-th parameter; tracked while recording, unless it is frozen.
     pub fn parameter(&self, index: usize) -> Value {
         let wanted = self.is_recording() && self.store.is_trainable(index);
-        Value { tensor: self.store.tensor(index).clone(), slot: Slot(wanted.then_some(Node::Parameter(index))) }
+        Value {
+            tensor: self.store.tensor(index).clone(),
+            slot: Slot(wanted.then_some(Node::Parameter(index))),
+        }
     }
 
     /// A value of its own that wants a gradient.
@@ -168,15 +171,22 @@ impl<'a> Tape<'a> {
     ///
     /// # Errors
     /// Those of `f`, now or in the backward pass; an input to which candle finds no gradient is left without one.
-    pub fn composed(&self, inputs: &[&Value], f: impl Fn(&[Tensor]) -> Result<Tensor>) -> Result<Value> {
+    pub fn composed(
+        &self,
+        inputs: &[&Value],
+        f: impl Fn(&[Tensor]) -> Result<Tensor>,
+    ) -> Result<Value> {
         let slots: Vec<Slot> = inputs.iter().map(|input| input.slot()).collect();
         if !self.is_recording() || !slots.iter().any(|slot| slot.is_tracked()) {
             let tensors: Vec<Tensor> = inputs.iter().map(|input| input.tensor().detach()).collect();
             return Ok(Value::constant(f(&tensors)?.detach()));
         }
-        let variables: Vec<Var> =
-            inputs.iter().map(|input| Var::from_tensor(&input.tensor().detach())).collect::<Result<_>>()?;
-        let tensors: Vec<Tensor> = variables.iter().map(|variable| variable.as_tensor().clone()).collect();
+        let variables: Vec<Var> = inputs
+            .iter()
+            .map(|input| Var::from_tensor(&input.tensor().detach()))
+            .collect::<Result<_>>()?;
+        let tensors: Vec<Tensor> =
+            variables.iter().map(|variable| variable.as_tensor().clone()).collect();
         let graph = f(&tensors)?;
         let wanted = slots.clone();
         Ok(self.record(graph.detach(), &slots, move |gradient, to| {
@@ -202,7 +212,8 @@ impl<'a> Tape<'a> {
     {
         let store = self.store;
         let quiet = Tape::inference(store);
-        let constants: Vec<Value> = inputs.iter().map(|input| Value::constant(input.tensor.clone())).collect();
+        let constants: Vec<Value> =
+            inputs.iter().map(|input| Value::constant(input.tensor.clone())).collect();
         let output = f(&quiet, &constants)?.tensor;
         if !self.is_recording() {
             return Ok(Value::constant(output));
@@ -212,7 +223,8 @@ impl<'a> Tape<'a> {
         // Parameters inside f want gradients even where no input does, so the step is kept in any case.
         Ok(self.record(output, &[node], move |gradient, to| {
             let inner = Tape::recording(store);
-            let leaves: Vec<Value> = outer.iter().map(|input| inner.leaf(input.tensor.clone())).collect();
+            let leaves: Vec<Value> =
+                outer.iter().map(|input| inner.leaf(input.tensor.clone())).collect();
             let root = f(&inner, &leaves)?;
             let mut gradients = inner.backward(&root, gradient)?;
             for (leaf, outer) in leaves.iter().zip(&outer) {
@@ -236,7 +248,11 @@ impl<'a> Tape<'a> {
             bail!("backward: nothing was recorded on the way to this value");
         };
         if gradient.dims() != root.tensor.dims() {
-            bail!("backward: the value is {:?}, its gradient {:?}", root.tensor.dims(), gradient.dims());
+            bail!(
+                "backward: the value is {:?}, its gradient {:?}",
+                root.tensor.dims(),
+                gradient.dims()
+            );
         }
         let mut collector = Collector::default();
         collector.add(root.slot, || Ok(gradient))?;
@@ -327,13 +343,19 @@ mod tests {
         let product = vars[0].matmul(&vars[0]).unwrap().matmul(&vars[1]).unwrap();
         let expected = product.sum_all().unwrap().backward().unwrap();
         for (index, var) in vars.iter().enumerate() {
-            let difference = (gradients.parameter(index).unwrap() - expected.get(var).unwrap()).unwrap();
-            assert!(difference.abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap() <= 1e-12);
+            let difference =
+                (gradients.parameter(index).unwrap() - expected.get(var).unwrap()).unwrap();
+            assert!(
+                difference.abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap() <= 1e-12
+            );
         }
     }
 
     fn flat(gradients: Gradients) -> Vec<Vec<f64>> {
-        gradients.into_parameters().map(|(_, g)| g.flatten_all().unwrap().to_vec1().unwrap()).collect()
+        gradients
+            .into_parameters()
+            .map(|(_, g)| g.flatten_all().unwrap().to_vec1().unwrap())
+            .collect()
     }
 
     #[test]
@@ -345,9 +367,12 @@ mod tests {
         let expected = plain.backward(&root, ones()).unwrap();
         let tape = Tape::recording(&store);
         let y = tape.leaf(ones());
-        let root = tape.recompute(&[&y], |tape, inputs| Ok(matmul(tape, &inputs[0], &cube(tape)))).unwrap();
+        let root = tape
+            .recompute(&[&y], |tape, inputs| Ok(matmul(tape, &inputs[0], &cube(tape))))
+            .unwrap();
         let gradients = tape.backward(&root, ones()).unwrap();
-        let of = |gradients: &Gradients, leaf| gradients.value(leaf).unwrap().to_vec2::<f64>().unwrap();
+        let of =
+            |gradients: &Gradients, leaf| gradients.value(leaf).unwrap().to_vec2::<f64>().unwrap();
         assert_eq!(of(&gradients, &y), of(&expected, &x));
         assert_eq!(flat(gradients), flat(expected));
     }
@@ -378,7 +403,9 @@ mod tests {
         let tape = Tape::recording(&store);
         let constant = Value::constant(ones());
         let root = matmul(&tape, &constant, &constant);
-        assert!(tape.backward(&root, ones()).unwrap_err().to_string().contains("nothing was recorded"));
+        assert!(
+            tape.backward(&root, ones()).unwrap_err().to_string().contains("nothing was recorded")
+        );
     }
 
     #[test]

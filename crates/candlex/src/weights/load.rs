@@ -1,0 +1,158 @@
+//! From files to a [`ParamStore`], or a list of everything that does not fit.
+
+use super::{Fault, WeightFile, WeightsError};
+use crate::params::{Declaration, Declarations, ParamStore};
+use candle_core::{DType, Device, Tensor};
+use safetensors::Dtype;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Weights that were loaded, and how.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The numbers.
+    pub store: ParamStore,
+    /// The type in which the files hold them.
+    pub file_type: String,
+}
+
+/// Reads exactly the declared parameters from `paths`, which together hold each once.
+///
+/// `rename` gives the network's name for a name in a file: older generations of checkpoints call things differently.
+/// All tensors of the files must be of one floating type: f32, f64, f16 or bf16.
+///
+/// # Errors
+/// [`WeightsError::Faults`] lists everything that does not fit; [`WeightsError::Io`] and [`WeightsError::Format`].
+pub fn load(
+    declarations: &Declarations,
+    paths: &[PathBuf],
+    rename: impl Fn(&str) -> String,
+    dtype: DType,
+    device: &Device,
+) -> Result<Loaded, WeightsError> {
+    let mut files =
+        paths.iter().map(|path| WeightFile::open(path)).collect::<Result<Vec<_>, _>>()?;
+    let (found, mut faults) = index(&files, rename);
+    let file_type = prevailing_type(&files);
+    let mut values = Vec::with_capacity(declarations.n_elements());
+    for declaration in declarations.as_slice() {
+        match found.get(&declaration.name) {
+            None => faults.push(missing(declaration, declarations, &found)),
+            Some((file, name)) => {
+                read(&mut files[*file], name, declaration, file_type, &mut values, &mut faults)?
+            }
+        }
+    }
+    let known: std::collections::BTreeSet<&str> =
+        declarations.as_slice().iter().map(|d| d.name.as_str()).collect();
+    let unclaimed = found.iter().filter(|(name, _)| !known.contains(name.as_str()));
+    faults.extend(unclaimed.map(|(_, (_, name))| Fault::Unexpected { name: name.clone() }));
+    let path = paths.first().map_or_else(|| Path::new("").to_path_buf(), PathBuf::clone);
+    if !faults.is_empty() {
+        return Err(WeightsError::Faults { path, expected: declarations.as_slice().len(), faults });
+    }
+    let store = Tensor::from_vec(values, declarations.n_elements(), &Device::Cpu)
+        .and_then(|flat| flat.to_dtype(dtype)?.to_device(device))
+        .and_then(|flat| ParamStore::from_flat(declarations, flat))
+        .map_err(|error| WeightsError::Tensor {
+            name: "all parameters".into(),
+            reason: error.to_string(),
+        })?;
+    Ok(Loaded { store, file_type: format!("{file_type:?}") })
+}
+
+/// Network name → (file, name in it).
+type Index = BTreeMap<String, (usize, String)>;
+
+fn index(files: &[WeightFile], rename: impl Fn(&str) -> String) -> (Index, Vec<Fault>) {
+    let (mut found, mut faults) = (Index::new(), Vec::new());
+    for (at, file) in files.iter().enumerate() {
+        for name in file.names() {
+            // The same parameter twice, in two files or under two generations of names.
+            if found.insert(rename(name), (at, name.to_string())).is_some() {
+                faults.push(Fault::Unexpected { name: format!("{name} (a second time)") });
+            }
+        }
+    }
+    (found, faults)
+}
+
+/// The floating type that most tensors have.
+fn prevailing_type(files: &[WeightFile]) -> Dtype {
+    let count = |dtype: Dtype| {
+        let types =
+            files.iter().flat_map(|file| file.names().filter_map(|name| file.info(name).ok()));
+        types.filter(|info| info.dtype == dtype).count()
+    };
+    [Dtype::F64, Dtype::BF16, Dtype::F16, Dtype::F32]
+        .into_iter()
+        .max_by_key(|&dtype| count(dtype))
+        .unwrap_or(Dtype::F32)
+}
+
+fn missing(declaration: &Declaration, declarations: &Declarations, found: &Index) -> Fault {
+    let claimed = |name: &str| declarations.as_slice().iter().any(|d| d.name == name);
+    let nearest = found.iter().filter(|(name, _)| !claimed(name)).max_by(|(a, _), (b, _)| {
+        closeness(a, &declaration.name).total_cmp(&closeness(b, &declaration.name))
+    });
+    Fault::Missing {
+        name: declaration.name.clone(),
+        nearest: nearest.map(|(_, (_, name))| name.clone()),
+    }
+}
+
+fn closeness(a: &str, b: &str) -> f64 {
+    strsim::normalized_levenshtein(a, b)
+}
+
+fn read(
+    file: &mut WeightFile,
+    name: &str,
+    declaration: &Declaration,
+    file_type: Dtype,
+    values: &mut Vec<f64>,
+    faults: &mut Vec<Fault>,
+) -> Result<(), WeightsError> {
+    let info = file.info(name)?;
+    if info.shape != declaration.shape {
+        let (expected, got) = (declaration.shape.clone(), info.shape.clone());
+        faults.push(Fault::Shape { name: name.to_string(), expected, got });
+        return Ok(());
+    }
+    if info.dtype != file_type {
+        let (expected, got) =
+            (format!("{file_type:?} like most tensors here"), format!("{:?}", info.dtype));
+        faults.push(Fault::Type { name: name.to_string(), expected, got });
+        return Ok(());
+    }
+    let (start, mut bad) = (values.len(), None);
+    file.for_each(name, |value| {
+        if !value.is_finite() && bad.is_none() {
+            bad = Some((values.len() - start, value));
+        }
+        values.push(value);
+    })?;
+    if let Some((position, value)) = bad {
+        faults.push(Fault::NotFinite {
+            name: name.to_string(),
+            index: unravel(position, &declaration.shape),
+            value,
+        });
+    }
+    Ok(())
+}
+
+/// The index of the `position`-th element of a tensor.
+fn unravel(mut position: usize, shape: &[usize]) -> Vec<usize> {
+    let mut index: Vec<usize> = shape
+        .iter()
+        .rev()
+        .map(|&size| {
+            let at = position % size;
+            position /= size;
+            at
+        })
+        .collect();
+    index.reverse();
+    index
+}

@@ -1,0 +1,136 @@
+//! Round trips, and every way in which a file can lie.
+
+use super::*;
+use crate::params::{Declarations, Init, ParamStore};
+use crate::rng::Seed;
+use candle_core::Device;
+use std::path::PathBuf;
+
+fn declarations() -> Declarations {
+    let mut declarations = Declarations::default();
+    declarations.declare("conv.weight", &[2, 3], Init::FanIn(3));
+    declarations.declare("conv.bias", &[2], Init::FanIn(3));
+    declarations
+}
+
+fn tensors() -> Vec<(&'static str, Tensor)> {
+    let store =
+        ParamStore::initialised(&declarations(), Seed(1), DType::F32, &Device::Cpu).unwrap();
+    vec![("conv.weight", store.tensor(0).clone()), ("conv.bias", store.tensor(1).clone())]
+}
+
+fn write(folder: &tempfile::TempDir, bytes: &[u8]) -> PathBuf {
+    let path = folder.path().join("weights.safetensors");
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn load_bytes(bytes: &[u8]) -> Result<Loaded, WeightsError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(&folder, bytes);
+    load(
+        &declarations(),
+        &[path],
+        |name| name.replace("kernel", "weight"),
+        DType::F32,
+        &Device::Cpu,
+    )
+}
+
+fn faults(tensors: &[(&str, Tensor)]) -> Vec<Fault> {
+    match load_bytes(&serialize(tensors, None).unwrap()) {
+        Err(WeightsError::Faults { faults, .. }) => faults,
+        other => panic!("expected faults, got {other:?}"),
+    }
+}
+
+#[test]
+fn what_is_written_is_read_and_bytes_repeat() {
+    let bytes = serialize(&tensors(), Some("{\"step\":1}")).unwrap();
+    assert_eq!(bytes, serialize(&tensors(), Some("{\"step\":1}")).unwrap());
+    let loaded = load_bytes(&bytes).unwrap();
+    assert_eq!(
+        loaded.store.tensor(0).to_vec2::<f32>().unwrap(),
+        tensors()[0].1.to_vec2::<f32>().unwrap()
+    );
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(WeightFile::open(&write(&folder, &bytes)).unwrap().note(), Some("{\"step\":1}"));
+}
+
+#[test]
+fn an_older_name_is_read_under_the_new_one() {
+    let mut old = tensors();
+    old[0].0 = "conv.kernel";
+    assert!(load_bytes(&serialize(&old, None).unwrap()).is_ok());
+}
+
+#[test]
+fn every_fault_is_named_in_one_pass() {
+    let [(_, weight), (_, bias)]: [(&str, Tensor); 2] = tensors().try_into().unwrap();
+    let found = faults(&[("conv.weigth", weight.clone()), ("conv.bias", (&bias / 0.).unwrap())]);
+    let lines: Vec<String> = found.iter().map(Fault::to_string).collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(lines[0].contains("missing: `conv.weight`") && lines[0].contains("`conv.weigth`"));
+    assert!(lines[1].contains("not finite: `conv.bias` at [0]"));
+    assert!(lines[2].contains("unexpected: `conv.weigth`"));
+    let transposed = faults(&[
+        ("conv.weight", weight.t().unwrap().contiguous().unwrap()),
+        ("conv.bias", bias.clone()),
+    ]);
+    assert!(transposed[0].to_string().contains("expected [2, 3], got [3, 2] (transposed?)"));
+    let mixed = faults(&[
+        ("conv.weight", weight.clone()),
+        ("conv.bias", bias.to_dtype(DType::F64).unwrap()),
+    ]);
+    assert!(
+        mixed[0].to_string().contains("expected F32") && mixed[0].to_string().contains("got F64")
+    );
+    let nan = Tensor::new(&[[1f32, 2., 3.], [4., f32::NAN, 6.]], &Device::Cpu).unwrap();
+    let found = faults(&[("conv.weight", nan), ("conv.bias", bias)]);
+    assert!(found[0].to_string().contains("`conv.weight` at [1, 1] is NaN"));
+}
+
+#[test]
+fn a_file_cut_anywhere_is_refused() {
+    let bytes = serialize(&tensors(), None).unwrap();
+    for length in 0..bytes.len() {
+        assert!(
+            matches!(load_bytes(&bytes[..length]), Err(WeightsError::Format { .. })),
+            "cut at {length}"
+        );
+    }
+    let mut longer = bytes.clone();
+    longer.push(0);
+    assert!(matches!(load_bytes(&longer), Err(WeightsError::Format { .. })));
+}
+
+#[test]
+fn lying_header_lengths_allocate_nothing() {
+    let bytes = serialize(&tensors(), None).unwrap();
+    for length in [0, 7, bytes.len() as u64 + 1, 100_000_001, 1 << 63, u64::MAX] {
+        let mut lying = bytes.clone();
+        lying[..8].copy_from_slice(&length.to_le_bytes());
+        assert!(matches!(load_bytes(&lying), Err(WeightsError::Format { .. })), "{length}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_never_panics() {
+    let bytes = serialize(&tensors(), None).unwrap();
+    for at in 0..bytes.len() {
+        for bit in 0..8 {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << bit;
+            let _ = load_bytes(&flipped);
+        }
+    }
+}
+
+#[test]
+fn a_folder_and_nothing_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = WeightFile::open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("it is a folder"), "{error}");
+    let error = WeightFile::open(&folder.path().join("absent")).unwrap_err().to_string();
+    assert!(error.contains("absent: cannot open"), "{error}");
+}
