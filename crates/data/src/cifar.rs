@@ -103,3 +103,6 @@ fn class_names(path: &Path) -> Result<Vec<String>, DataError> {
     let remedy = "fetch the file again, or remove it to use CIFAR-10's own names";
     Err(malformed(path, "class names", expected, names.len().to_string(), remedy))
 }
+
+#[cfg(test)]
+mod tests;

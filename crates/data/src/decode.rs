@@ -133,3 +133,6 @@ fn over_white(value: u8, alpha: u8) -> u8 {
 fn reason(error: image::ImageError) -> String {
     crate::error::one_line(&error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -196,3 +196,6 @@ fn name_of(path: &Path) -> String {
 fn unrecognized(path: &Path, found: &str) -> DataError {
     DataError::Unrecognized { path: path.to_path_buf(), found: found.to_string() }
 }
+
+#[cfg(test)]
+mod tests;

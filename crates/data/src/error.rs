@@ -206,3 +206,19 @@ pub(crate) fn malformed(
     let (field, expected, found) = (field.into(), expected.into(), found.into());
     DataError::Malformed { file: file.to_path_buf(), field, expected, found, remedy }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_outside_stays_on_one_line() {
+        assert_eq!(one_line("a\nb\u{1b}[2Jé"), "a\\nb\\u{1b}[2Jé");
+    }
+
+    #[test]
+    fn a_malformed_file_says_where_what_and_what_to_do() {
+        let error = malformed(Path::new("x/y.idx"), "length", "3", "4", "fetch it again");
+        assert_eq!(error.to_string(), "x/y.idx: length: expected 3, found 4; fetch it again");
+    }
+}

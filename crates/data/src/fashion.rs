@@ -43,3 +43,31 @@ fn verified(name: &str, bytes: &'static [u8], digest: &str) -> Result<Input, Dat
     let remedy = "build the program again from an undamaged checkout";
     Err(malformed(Path::new(name), "blake3 digest", digest, found, remedy))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ReadOptions, Source, read};
+
+    #[test]
+    fn six_hundred_of_each_class_in_the_order_of_the_training_file() {
+        let images = read(&Source::FashionMnist, &ReadOptions::default()).unwrap().images;
+        assert_eq!(images.shape().to_string(), "28x28 grey");
+        assert_eq!(images.counts(), [600; 10]);
+        assert_eq!(images.classes(), CLASSES);
+        // The labels with which the training file begins.
+        assert_eq!(images.labels()[..10], [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]);
+        let digest = "85a102e43d7e4107d10371c94a34505b104854f2b809e535678a86240e6e9e12";
+        assert_eq!(images.digest(), digest);
+    }
+
+    #[test]
+    fn damage_to_the_embedded_bytes_is_named() {
+        let message =
+            verified("embedded images", &[1, 2, 3], IMAGES_DIGEST).unwrap_err().to_string();
+        assert!(
+            message.starts_with("embedded images: blake3 digest: expected 01f48341"),
+            "{message}"
+        );
+    }
+}

@@ -111,3 +111,6 @@ pub(crate) fn entries(folder: &Path) -> Result<Vec<DirEntry>, DataError> {
 fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".")
 }
+
+#[cfg(test)]
+mod tests;

@@ -177,3 +177,6 @@ fn class_names(
     check_classes(&names)?;
     Ok(names)
 }
+
+#[cfg(test)]
+mod tests;

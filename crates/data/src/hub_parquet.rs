@@ -154,3 +154,6 @@ fn decoded<T>(
         malformed(path, "Parquet", "an undamaged file", one_line(&cause.to_string()), REMEDY)
     })
 }
+
+#[cfg(test)]
+mod tests;

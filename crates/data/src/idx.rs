@@ -181,3 +181,6 @@ fn check_dimensions(
     let found = format!("{count} images of {height} x {width}");
     Err(images.malformed("dimensions", expected, found, REMEDY))
 }
+
+#[cfg(test)]
+mod tests;

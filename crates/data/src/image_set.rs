@@ -219,3 +219,75 @@ fn check_rows(
 fn parts(field: &'static str, expected: &str, found: String) -> DataError {
     DataError::Parts { field, expected: expected.to_string(), found }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: Shape = Shape { width: 2, height: 1, channels: 1 };
+
+    struct Raw {
+        shape: Shape,
+        classes: Vec<String>,
+        ids: Vec<u64>,
+        labels: Vec<u32>,
+        pixels: Vec<u8>,
+    }
+
+    /// Three images with ids 1, 5, 6 after one change.
+    fn changed(change: impl FnOnce(&mut Raw)) -> Result<ImageSet, String> {
+        let classes = vec!["a".to_string(), "b".to_string()];
+        let (ids, labels, pixels) = (vec![1, 5, 6], vec![1, 0, 1], vec![1, 2, 3, 4, 5, 6]);
+        let mut raw = Raw { shape: SHAPE, classes, ids, labels, pixels };
+        change(&mut raw);
+        ImageSet::new(raw.shape, raw.classes, raw.ids, raw.labels, raw.pixels)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_set_is_read_by_index_id_and_name() {
+        let set = changed(|_| {}).unwrap();
+        assert_eq!((set.len(), set.shape()), (3, SHAPE));
+        assert_eq!((set.image(1), set.id(1), set.label(1)), (&[3, 4][..], 5, 0));
+        assert_eq!((set.index_of(6), set.index_of(2)), (Some(2), None));
+        assert_eq!((set.class_name(1), set.class_name(2)), (Some("b"), None));
+        assert_eq!((set.label_of("b"), set.label_of("c")), (Some(1), None));
+        assert_eq!(set.counts(), [1, 2]);
+        assert_eq!(set.iter().nth(2), Some(Example { id: 6, label: 1, pixels: &[5, 6] }));
+    }
+
+    #[test]
+    fn parts_that_do_not_belong_together_are_refused() {
+        let refusal = |change: fn(&mut Raw)| changed(change).unwrap_err();
+        assert!(refusal(|raw| raw.shape.channels = 2).starts_with("image set: shape"));
+        assert!(refusal(|raw| raw.shape.width = 0).starts_with("image set: shape"));
+        assert!(refusal(|raw| raw.shape.width = usize::MAX).starts_with("image set: pixels"));
+        assert!(refusal(|raw| raw.classes.clear()).starts_with("image set: classes"));
+        assert!(refusal(|raw| raw.classes[1].clear()).contains("an empty text"));
+        assert!(refusal(|raw| raw.classes[1] = "a".to_string()).contains("\"a\" twice"));
+        assert!(refusal(|raw| raw.ids.clear()).starts_with("image set: ids"));
+        assert!(refusal(|raw| raw.ids[1] = 1).contains("found 1 before 1"));
+        assert!(refusal(|raw| raw.labels.truncate(2)).starts_with("image set: labels"));
+        assert!(refusal(|raw| raw.labels[0] = 2).contains("labels below 2, found 2"));
+        assert!(refusal(|raw| raw.pixels.truncate(5)).contains("3 images of 2 bytes, found 5"));
+    }
+
+    #[test]
+    fn the_digest_sees_every_part() {
+        let digest = |change: fn(&mut Raw)| changed(change).unwrap().digest();
+        let digests = [
+            digest(|_| {}),
+            digest(|raw| raw.shape = Shape { width: 1, height: 2, ..SHAPE }),
+            digest(|raw| raw.classes[1] = "c".to_string()),
+            digest(|raw| raw.classes.push("c".to_string())),
+            digest(|raw| raw.ids[0] = 2),
+            digest(|raw| raw.labels[0] = 0),
+            digest(|raw| raw.pixels[5] = 7),
+        ];
+        let mut different = digests.to_vec();
+        different.sort_unstable();
+        different.dedup();
+        assert_eq!(different.len(), digests.len());
+        assert_eq!(digests[0], digest(|_| {}));
+    }
+}

@@ -35,3 +35,30 @@ fn next_marker(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
 fn is_frame(marker: u8) -> bool {
     matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::inspect;
+
+    /// Start, a comment that holds an end marker, a frame of `channels`, a scan with stuffing and a restart, end.
+    fn jpeg(channels: u8) -> Vec<u8> {
+        let comment = [0xff, 0xfe, 0, 4, 0xff, 0xd9];
+        let frame = [0xff, 0xc0, 0, 8, 8, 0, 1, 0, 1, channels];
+        let scan = [0xff, 0xda, 0, 2, 1, 0xff, 0x00, 2, 0xff, 0xd0, 3, 0xff, 0xff, 0xd9];
+        [&[0xff, 0xd8], &comment[..], &frame[..], &scan[..]].concat()
+    }
+
+    #[test]
+    fn only_the_end_marker_behind_the_scan_ends_the_file() {
+        assert_eq!(inspect(&jpeg(3)), Ok(()));
+        assert_eq!(inspect(&[jpeg(1), b"trailer".to_vec()].concat()), Ok(()));
+        for length in 2..jpeg(3).len() {
+            assert!(inspect(&jpeg(3)[..length]).is_err(), "cut to {length}");
+        }
+    }
+
+    #[test]
+    fn four_channels_are_refused() {
+        assert!(inspect(&jpeg(4)).unwrap_err().contains("CMYK"));
+    }
+}

@@ -38,6 +38,8 @@ mod decode;
 mod detect;
 mod error;
 mod fashion;
+#[cfg(test)]
+mod fixtures;
 mod folder;
 mod gather;
 mod hub_parquet;
