@@ -20,7 +20,7 @@ use crate::error::{malformed, one_line};
 use crate::input::open_file;
 use crate::rows::{Accept, Content, Place, Reader, Row};
 
-const REMEDY: &str = "fetch or write the file again";
+const REMEDY: &str = "fetch the file again, or write it with snappy, gzip, zstd or no codec";
 
 /// Parquet files with the same classes.
 pub(crate) struct ParquetReader {
