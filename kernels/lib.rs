@@ -12,8 +12,10 @@ mod view;
 
 pub mod adamw;
 pub mod attention;
+pub mod concat;
 pub mod conv2d;
 pub mod ema;
 pub mod group_norm;
+pub mod upsample;
 
 pub use simd::{InstructionSet, instruction_set};

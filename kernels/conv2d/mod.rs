@@ -15,6 +15,7 @@
 //! f32 in host memory runs `fast`, f64 the loops of `reference`, all else candle's operations (`composed`).
 //! A 1x1 window is the linear layer: give its rows as pixels.
 
+mod bias_gradient;
 mod composed;
 mod fast;
 mod panels;
@@ -200,5 +201,29 @@ pub fn weight_gradient(x: &Tensor, dy: &Tensor, window: Window) -> Result<Tensor
             tensor(weight_gradient::weight_gradient(x.f32()?, dy.f32()?, &sizes), &sizes.w_shape())
         }
         _ => tensor(reference::weight_gradient(x.f64()?, dy.f64()?, &sizes), &sizes.w_shape()),
+    }
+}
+
+/// db[b, o] = Σ_{i, j} dy[b, i, j, o], summed over b as well where the bias is the same for all.
+///
+/// `bias_shape`: the forward pass's bias, [channels_out] or [batch, channels_out].
+///
+/// # Errors
+/// When `bias_shape` does not fit `dy`, or `dy` is not contiguous.
+pub fn bias_gradient(dy: &Tensor, bias_shape: &[usize]) -> Result<Tensor> {
+    let (batch, height, width, channels) = dy.dims4()?;
+    if bias_shape != [channels] && bias_shape != [batch, channels] {
+        bail!("conv2d: a bias {bias_shape:?} does not fit an output {:?}", dy.dims());
+    }
+    let examples = if bias_shape.len() == 2 { batch } else { 1 };
+    let route = route("conv2d", &[dy])?;
+    if route == Route::Composed {
+        return dy.reshape((examples, (), channels))?.sum(1)?.reshape(bias_shape);
+    }
+    let dy = View::of("conv2d dy", dy)?;
+    let rows = batch * height * width / examples.max(1);
+    match route {
+        Route::Fast => tensor(bias_gradient::fast(dy.f32()?, rows, channels), bias_shape),
+        _ => tensor(bias_gradient::reference(dy.f64()?, rows, channels), bias_shape),
     }
 }

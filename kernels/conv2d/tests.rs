@@ -87,6 +87,25 @@ fn the_gradients_are_the_transpose_of_the_value() {
 }
 
 #[test]
+fn bias_gradients_are_sums_over_pixels() {
+    for shape in [[1, 1, 1, 1], [3, 5, 7, 9], [2, 40, 13, 33]] {
+        let dy = filled(&shape, 1);
+        let channels = shape[3];
+        for bias in [vec![channels], vec![shape[0], channels]] {
+            let exact = dy
+                .reshape((bias.iter().product::<usize>() / channels, (), channels))
+                .unwrap()
+                .sum(1)
+                .unwrap();
+            let exact = exact.reshape(bias.as_slice()).unwrap();
+            assert!(distance(&bias_gradient(&dy, &bias).unwrap(), &exact) <= 1e-13);
+            assert!(distance(&bias_gradient(&f32(&dy), &bias).unwrap(), &exact) <= 2e-6);
+        }
+        assert!(bias_gradient(&dy, &[channels + 1]).is_err());
+    }
+}
+
+#[test]
 fn the_number_of_threads_does_not_change_a_bit() {
     let window = Window::same(3);
     let (x, dy) = (f32(&filled(&[6, 32, 32, 20], 1)), f32(&filled(&[6, 32, 32, 40], 2)));
