@@ -72,6 +72,11 @@ impl Scope<'_> {
         Scope { prefix: format!("{}.{name}", self.prefix), declarations: self.declarations }
     }
 
+    /// The name of this place.
+    pub fn path(&self) -> &str {
+        &self.prefix
+    }
+
     /// Declares `prefix.name`.
     pub fn declare(&mut self, name: &str, shape: &[usize], init: Init) -> usize {
         self.declarations.declare(format!("{}.{name}", self.prefix), shape, init)

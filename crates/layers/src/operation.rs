@@ -1,0 +1,191 @@
+//! The kernels as steps of a tape: value forward, gradients backward, nothing kept that no gradient needs.
+//!
+//! Images are [batch, height, width, channels], tokens [batch, tokens, channels].
+
+use candle_core::{D, Result, Tensor};
+use lethe_candlex::tape::{Tape, Value};
+use lethe_kernels::conv2d::{self, Window};
+use lethe_kernels::group_norm::GroupNorm;
+use lethe_kernels::{attention as attend, concat, upsample as resample};
+
+/// w ∗ x + bias, see [`lethe_kernels::conv2d`]; `bias` is [out] or [batch, out].
+///
+/// # Errors
+/// When shapes do not fit.
+pub fn convolve(tape: &Tape, x: &Value, w: &Value, bias: &Value, window: Window) -> Result<Value> {
+    let y = conv2d::forward(x.tensor(), w.tensor(), Some(bias.tensor()), window)?;
+    let (x_slot, w_slot, bias_slot) = (x.slot(), w.slot(), bias.slot());
+    let (x_shape, bias_shape) = (x.tensor().dims().to_vec(), bias.tensor().dims().to_vec());
+    let (kept_x, kept_w) = (x.kept_if(w.is_tracked()), w.kept_if(x.is_tracked()));
+    Ok(tape.record(y, &[x_slot, w_slot, bias_slot], move |dy, to| {
+        let dy = dy.contiguous()?;
+        to.add(bias_slot, || conv2d::bias_gradient(&dy, &bias_shape))?;
+        if let Some(x) = kept_x {
+            to.add(w_slot, || conv2d::weight_gradient(&x, &dy, window))?;
+        }
+        if let Some(w) = kept_w {
+            to.add(x_slot, || conv2d::input_gradient(&dy, &w, &x_shape, window))?;
+        }
+        Ok(())
+    }))
+}
+
+/// x·wᵀ + bias over the last dimension: a 1x1 convolution whose pixels are x's rows.
+///
+/// Shapes: `x` [.., in], `w` [out, in], `bias` [out].
+///
+/// # Errors
+/// When shapes do not fit.
+pub fn linear(tape: &Tape, x: &Value, w: &Value, bias: &Value) -> Result<Value> {
+    let shape = x.tensor().dims().to_vec();
+    let (depth, channels) = (shape[shape.len() - 1], w.tensor().dim(0)?);
+    let rows = reshape(tape, x, &[1, 1, shape.iter().product::<usize>() / depth.max(1), depth])?;
+    let w = reshape(tape, w, &[channels, depth, 1, 1])?;
+    let y = convolve(tape, &rows, &w, bias, Window::same(1))?;
+    reshape(tape, &y, &[&shape[..shape.len() - 1], &[channels]].concat())
+}
+
+/// See [`lethe_kernels::group_norm`]; `gamma` and `beta` are [channels] or [batch, channels].
+///
+/// # Errors
+/// When shapes do not fit.
+pub fn group_norm(
+    tape: &Tape,
+    x: &Value,
+    gamma: &Value,
+    beta: &Value,
+    norm: GroupNorm,
+) -> Result<Value> {
+    let y = norm.forward(x.tensor(), gamma.tensor(), beta.tensor())?;
+    let slots = [x.slot(), gamma.slot(), beta.slot()];
+    let operands = [x, gamma, beta].map(|value| value.tensor().clone());
+    Ok(tape.record(y, &slots, move |dy, to| {
+        let [x, gamma, beta] = &operands;
+        let gradients = norm.gradients(&dy.contiguous()?, x, gamma, beta)?;
+        to.add(slots[0], || Ok(gradients.x))?;
+        to.add(slots[1], || Ok(gradients.gamma))?;
+        to.add(slots[2], || Ok(gradients.beta))
+    }))
+}
+
+/// See [`lethe_kernels::attention`].
+///
+/// # Errors
+/// When shapes do not fit.
+pub fn attention(tape: &Tape, q: &Value, k: &Value, v: &Value, heads: usize) -> Result<Value> {
+    let o = attend::forward(q.tensor(), k.tensor(), v.tensor(), heads)?;
+    let slots = [q.slot(), k.slot(), v.slot()];
+    let operands = [q, k, v].map(|value| value.tensor().clone());
+    Ok(tape.record(o, &slots, move |gradient, to| {
+        let [q, k, v] = &operands;
+        let gradients = attend::gradients(&gradient.contiguous()?, q, k, v, heads)?;
+        to.add(slots[0], || Ok(gradients.q))?;
+        to.add(slots[1], || Ok(gradients.k))?;
+        to.add(slots[2], || Ok(gradients.v))
+    }))
+}
+
+/// a + b, of one shape.
+///
+/// # Errors
+/// When the shapes differ.
+pub fn add(tape: &Tape, a: &Value, b: &Value) -> Result<Value> {
+    let slots = [a.slot(), b.slot()];
+    Ok(tape.record((a.tensor() + b.tensor())?, &slots, move |gradient, to| {
+        to.add(slots[0], || Ok(gradient.clone()))?;
+        to.add(slots[1], || Ok(gradient))
+    }))
+}
+
+/// `factor` · x.
+///
+/// # Errors
+/// Those of candle.
+pub fn scale(tape: &Tape, x: &Value, factor: f64) -> Result<Value> {
+    if factor == 1. {
+        return Ok(x.clone());
+    }
+    let slot = x.slot();
+    Ok(tape.record((x.tensor() * factor)?, &[slot], move |gradient, to| {
+        to.add(slot, || gradient * factor)
+    }))
+}
+
+/// rows + row: [batch, channels] + [channels].
+///
+/// # Errors
+/// When the channels differ.
+pub fn add_row(tape: &Tape, rows: &Value, row: &Value) -> Result<Value> {
+    let slots = [rows.slot(), row.slot()];
+    let sum = rows.tensor().broadcast_add(row.tensor())?;
+    Ok(tape.record(sum, &slots, move |gradient, to| {
+        to.add(slots[1], || gradient.sum(0))?;
+        to.add(slots[0], || Ok(gradient))
+    }))
+}
+
+/// x / (1 + e^−x), for small tensors; images take theirs within [`group_norm`].
+///
+/// # Errors
+/// Those of candle.
+pub fn silu(tape: &Tape, x: &Value) -> Result<Value> {
+    tape.composed(&[x], |inputs| inputs[0].silu())
+}
+
+/// x · mask, where the mask is data.
+///
+/// # Errors
+/// When the shapes differ.
+pub fn mask(tape: &Tape, x: &Value, mask: &Tensor) -> Result<Value> {
+    let (slot, kept) = (x.slot(), mask.clone());
+    Ok(tape.record((x.tensor() * mask)?, &[slot], move |gradient, to| {
+        to.add(slot, || gradient * kept)
+    }))
+}
+
+/// [.., n] and [.., m] → [.., n + m].
+///
+/// # Errors
+/// When the other dimensions differ.
+pub fn join(tape: &Tape, a: &Value, b: &Value) -> Result<Value> {
+    let (slots, n) = ([a.slot(), b.slot()], a.tensor().dim(D::Minus1)?);
+    Ok(tape.record(concat::forward(a.tensor(), b.tensor())?, &slots, move |gradient, to| {
+        let (first, second) = concat::split(&gradient.contiguous()?, n)?;
+        to.add(slots[0], || Ok(first))?;
+        to.add(slots[1], || Ok(second))
+    }))
+}
+
+/// Nearest-neighbour upsampling by two.
+///
+/// # Errors
+/// When `x` is no image.
+pub fn upsample(tape: &Tape, x: &Value) -> Result<Value> {
+    let slot = x.slot();
+    let y = resample::forward(x.tensor())?;
+    Ok(tape
+        .record(y, &[slot], move |dy, to| to.add(slot, || resample::gradient(&dy.contiguous()?))))
+}
+
+/// Means of 2x2 pixels.
+///
+/// # Errors
+/// When height or width is odd.
+pub fn average_pool(tape: &Tape, x: &Value) -> Result<Value> {
+    tape.composed(&[x], |inputs| {
+        let (batch, height, width, channels) = inputs[0].dims4()?;
+        let blocks = inputs[0].reshape((batch, height / 2, 2, width / 2, 2, channels))?;
+        blocks.mean(4)?.mean(2)
+    })
+}
+
+/// The same numbers under another shape.
+///
+/// # Errors
+/// When the counts differ.
+pub fn reshape(tape: &Tape, x: &Value, shape: &[usize]) -> Result<Value> {
+    let (slot, before) = (x.slot(), x.tensor().dims().to_vec());
+    Ok(tape.record(x.tensor().reshape(shape)?, &[slot], move |gradient, to| {
+        to.add(slot, || gradient.contiguous()?.reshape(before))
+    }))
+}
