@@ -1,1 +1,64 @@
 //! From the ledger to tables, figures and one page.
+//!
+//! [`write`] reads a run folder and writes into it
+//!
+//! | file           | what                                                                      |
+//! |----------------|---------------------------------------------------------------------------|
+//! | `report.html`  | the page: one file, no script, no address to anywhere                     |
+//! | `tables/*.csv` | `arms`, `claims`, `correlations`, `deciles`, `task_matrix`, full precision |
+//!
+//! The input is `run.json`, `examples.json`, `ledger.jsonl`, and as far as they exist
+//! `training.jsonl` and
+//!
+//! | image                                       | what                                                  |
+//! |---------------------------------------------|-------------------------------------------------------|
+//! | `images/examples.png`                       | all probed examples, in the order of `examples.json`  |
+//! | `images/<run>/<arm>-task<k>-reconstruction.png` | the same, reconstructed at the headline's level   |
+//! | `images/<run>/<arm>-task<k>-samples.png`    | a grid of samples drawn after task k                  |
+//!
+//! What was not measured is said in its section; what is damaged is an error that names the file.
+//! The same folder gives the same bytes. This room opens no checkpoint and knows no tensor.
+
+mod analysis;
+mod claims;
+mod error;
+mod figure;
+mod folder;
+mod markup;
+mod number;
+mod page;
+mod section;
+mod sprite;
+mod study;
+mod table;
+
+#[cfg(test)]
+mod synthetic;
+
+pub use error::{Error, Result};
+
+use folder::RunFolder;
+use lethe_ledger::durable;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Makes the report of a run folder and returns the path of its page.
+///
+/// # Errors
+/// [`Error::Ledger`], [`Error::Image`] or [`Error::Inconsistent`] for damaged input, with file and
+/// line or field; [`Error::Io`]. Nothing is written unless everything could be rendered.
+pub fn write(folder: impl AsRef<Path>) -> Result<PathBuf> {
+    let folder = folder.as_ref();
+    let page = page::render(&RunFolder::open(folder)?)?;
+    let tables = folder.join("tables");
+    fs::create_dir_all(&tables).map_err(Error::io(&tables, "create"))?;
+    for (name, table) in &page.tables {
+        durable::write_file(tables.join(name), table.to_csv().as_bytes())?;
+    }
+    let path = folder.join("report.html");
+    durable::write_file(&path, page.html.as_bytes())?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests;

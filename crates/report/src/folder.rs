@@ -1,0 +1,101 @@
+//! Reading a run folder: four files of the ledger room, and images that may be there.
+
+use crate::error::{Error, Result};
+use crate::sprite::{Picture, Sheet};
+use crate::study::Study;
+use lethe_ledger::{ExampleTable, Ledger, RunManifest, TrainingLog, TrainingRecord, digest};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A run folder, read and cross-checked.
+#[derive(Debug)]
+pub(crate) struct RunFolder {
+    path: PathBuf,
+    pub(crate) study: Study,
+    /// Empty if there is no `training.jsonl`.
+    pub(crate) training: Vec<TrainingRecord>,
+    /// What a reader must know about the files: lines that were being written.
+    pub(crate) notices: Vec<String>,
+    /// Name and digest of the files that the page was made from.
+    pub(crate) digests: Vec<(&'static str, String)>,
+}
+
+impl RunFolder {
+    /// Reads everything but the images.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let manifest = RunManifest::load(path.join("run.json"))?;
+        let examples = ExampleTable::load(path.join("examples.json"))?;
+        let mut notices = Vec::new();
+        let ledger = path.join("ledger.jsonl");
+        let (measurements, torn) = Ledger::read_committed(&ledger)?;
+        notices.extend(torn_notice("ledger.jsonl", torn));
+        let study = Study::new(manifest, examples, &measurements, &ledger)?;
+        let training = read_training(path, &mut notices)?;
+        let digests = digests(path)?;
+        Ok(Self { path: path.to_owned(), study, training, notices, digests })
+    }
+
+    /// The sheet of all examples as they are.
+    pub(crate) fn originals(&self) -> Result<Option<Sheet>> {
+        self.sheet(&self.path.join("images").join("examples.png"))
+    }
+
+    /// The sheet of all examples, reconstructed after task `task` of an arm.
+    pub(crate) fn reconstructions(&self, run: &str, arm: &str, task: u32) -> Result<Option<Sheet>> {
+        match self.image(run, arm, task, "reconstruction") {
+            Some(path) => self.sheet(&path),
+            None => Ok(None),
+        }
+    }
+
+    /// What the model drew after task `task` of an arm.
+    pub(crate) fn samples(&self, run: &str, arm: &str, task: u32) -> Result<Option<Picture>> {
+        match self.image(run, arm, task, "samples") {
+            Some(path) => Picture::load(&path),
+            None => Ok(None),
+        }
+    }
+
+    fn sheet(&self, path: &Path) -> Result<Option<Sheet>> {
+        let n_tiles = self.study.examples().len();
+        Sheet::load(path, &self.study.manifest().images, n_tiles)
+    }
+
+    /// Path of an image; none where a name would lead out of the folder.
+    fn image(&self, run: &str, arm: &str, task: u32, what: &str) -> Option<PathBuf> {
+        let is_plain =
+            |name: &str| !name.contains(['/', '\\', '\0']) && name != ".." && name != ".";
+        let file = format!("{arm}-task{task}-{what}.png");
+        (is_plain(run) && is_plain(&file)).then(|| self.path.join("images").join(run).join(file))
+    }
+}
+
+fn read_training(folder: &Path, notices: &mut Vec<String>) -> Result<Vec<TrainingRecord>> {
+    let path = folder.join("training.jsonl");
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let (training, torn) = TrainingLog::read_committed(&path)?;
+    notices.extend(torn_notice("training.jsonl", torn));
+    Ok(training)
+}
+
+fn torn_notice(name: &str, bytes: u64) -> Option<String> {
+    (bytes > 0).then(|| {
+        format!(
+            "The last line of {name} has no end ({bytes} bytes): the run was stopped while writing it. The line is left out here; resuming the run measures it again."
+        )
+    })
+}
+
+fn digests(folder: &Path) -> Result<Vec<(&'static str, String)>> {
+    let mut digests = Vec::new();
+    for name in ["run.json", "examples.json", "ledger.jsonl", "training.jsonl"] {
+        let path = folder.join(name);
+        if path.exists() {
+            let text = fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
+            digests.push((name, digest(&text)));
+        }
+    }
+    Ok(digests)
+}

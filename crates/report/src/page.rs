@@ -1,0 +1,106 @@
+//! The whole page: one file without scripts and without addresses to anywhere.
+
+use crate::error::Result;
+use crate::folder::RunFolder;
+use crate::markup::Markup;
+use crate::number;
+use crate::section::{self, Context};
+use crate::table::Table;
+
+/// The page and the tables that stand beside it.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) html: String,
+    /// File name and table.
+    pub(crate) tables: Vec<(&'static str, Table)>,
+}
+
+const STYLE: &str = include_str!("style.css");
+
+/// Sections: id and name in the contents.
+const CONTENTS: [(&str, &str); 11] = [
+    ("#answer", "Answer"),
+    ("#curves", "Forgetting curves"),
+    ("#deciles", "Energy"),
+    ("#correlations", "Correlations"),
+    ("#arms", "Replay"),
+    ("#matrix", "Task matrix"),
+    ("#examples", "Examples"),
+    ("#samples", "Samples"),
+    ("#claims", "Claims"),
+    ("#training", "Training"),
+    ("#provenance", "Provenance"),
+];
+
+/// Renders a run folder.
+pub(crate) fn render(folder: &RunFolder) -> Result<Page> {
+    let context = Context::new(folder);
+    let mut main = Markup::new();
+    let mut tables = Vec::new();
+    section::answer::write(&context, &mut main);
+    section::curves::write(&context, &mut main);
+    tables.push(("deciles.csv", section::deciles::write(&context, &mut main)));
+    tables.push(("correlations.csv", section::correlations::write(&context, &mut main)));
+    tables.push(("arms.csv", section::arms::write(&context, &mut main)));
+    tables.push(("task_matrix.csv", section::matrix::write(&context, &mut main)));
+    section::grids::write(&context, &mut main)?;
+    section::samples::write(&context, &mut main)?;
+    tables.push(("claims.csv", section::claims::write(&context, &mut main)));
+    section::training::write(&context, &mut main);
+    section::provenance::write(&context, &mut main);
+    Ok(Page { html: document(&context, &main).as_str().to_owned(), tables })
+}
+
+fn document(context: &Context<'_>, main: &Markup) -> Markup {
+    let manifest = context.view.study.manifest();
+    let title = format!("What did the model forget? {}", manifest.name);
+    let mut page = Markup::new();
+    page.constant("<!DOCTYPE html>\n").element("html", &[("lang", "en")], |html| {
+        html.element("head", &[], |head| {
+            head.void("meta", &[("charset", "utf-8")]);
+            let viewport = "width=device-width, initial-scale=1";
+            head.void("meta", &[("name", "viewport"), ("content", viewport)]);
+            head.void("meta", &[("name", "color-scheme"), ("content", "light dark")]);
+            head.leaf("title", &[], &title);
+            head.element("style", &[], |style| {
+                style.constant(STYLE);
+            });
+        });
+        html.line().element("body", &[], |body| {
+            write_header(context, &title, body);
+            body.element("main", &[], |place| {
+                place.append(main);
+            });
+        });
+    });
+    page.line();
+    page
+}
+
+fn write_header(context: &Context<'_>, title: &str, body: &mut Markup) {
+    let manifest = context.view.study.manifest();
+    let tasks: Vec<String> =
+        manifest.tasks.iter().map(|classes| n_classes(classes.len())).collect();
+    body.element("header", &[], |header| {
+        header.leaf("h1", &[], title);
+        let facts = format!(
+            "{} · tasks of {} · {} · {} probed · {}",
+            manifest.data.source,
+            tasks.join(", then "),
+            number::counted(manifest.runs.len(), "run"),
+            number::counted(context.view.study.examples().len(), "example"),
+            manifest.device
+        );
+        header.leaf("p", &[("class", "facts")], &facts);
+        header.element("nav", &[("aria-label", "Sections")], |nav| {
+            for (target, name) in CONTENTS {
+                nav.leaf("a", &[("href", target)], name).text(" ");
+            }
+        });
+    });
+    body.line();
+}
+
+fn n_classes(n: usize) -> String {
+    if n == 1 { "1 class".to_owned() } else { format!("{n} classes") }
+}

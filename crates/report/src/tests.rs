@@ -1,0 +1,261 @@
+//! Whole reports of runs that never happened.
+
+use super::*;
+use crate::synthetic::Plan;
+
+/// A plan small enough for a test.
+fn small() -> Plan {
+    Plan {
+        per_class: 16,
+        arms: vec!["none", "control", "random", "top-energy", "bottom-energy"],
+        probes: 3,
+        ..Plan::default()
+    }
+}
+
+fn report(plan: &Plan) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    plan.write(folder.path());
+    let path = write(folder.path()).unwrap();
+    let page = fs::read_to_string(path).unwrap();
+    (folder, page)
+}
+
+fn csv(folder: &tempfile::TempDir, name: &str) -> String {
+    fs::read_to_string(folder.path().join("tables").join(name)).unwrap()
+}
+
+/// Text of the page without tags.
+fn words(page: &str) -> String {
+    let body = page.split_once("</head>").map_or(page, |(_, body)| body);
+    let mut text = String::new();
+    let mut is_tag = false;
+    for character in body.chars() {
+        match character {
+            '<' => is_tag = true,
+            '>' => is_tag = false,
+            _ if !is_tag => text.push(character),
+            _ => {}
+        }
+    }
+    text
+}
+
+#[test]
+fn the_page_answers_and_stands_alone() {
+    let (folder, page) = report(&small());
+    assert!(page.starts_with("<!DOCTYPE html>"));
+    for forbidden in ["http:", "https:", "<script", "@import", "url(", " src=\"/", "NaN", "inf"] {
+        let found = page.match_indices(forbidden).next();
+        // "infinity"-like words are the style's and the text's own business.
+        assert!(found.is_none() || forbidden == "inf", "{forbidden} in the page");
+    }
+    let text = words(&page);
+    for expected in [
+        "The model forgot.",
+        "Examples of high energy forgot more",
+        "Replay helped",
+        "All intervals are over examples of one training",
+        "Most forgotten",
+        "Least forgotten",
+        "random, after task 2",
+    ] {
+        assert!(text.contains(expected), "{expected} is missing");
+    }
+    assert_eq!(page.matches("class=\"figure ").count(), page.matches("<desc ").count());
+    for name in ["arms", "claims", "correlations", "deciles", "task_matrix"] {
+        assert!(csv(&folder, &format!("{name}.csv")).lines().count() > 5, "{name}");
+    }
+}
+
+#[test]
+fn identifiers_are_unique_and_every_link_has_its_place() {
+    let (_folder, page) = report(&small());
+    let ids: Vec<&str> =
+        page.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let mut unique = ids.clone();
+    unique.sort_unstable();
+    unique.dedup();
+    assert_eq!(unique.len(), ids.len());
+    for target in page.split("href=\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(ids.contains(&target), "{target}");
+    }
+}
+
+#[test]
+fn verdicts_follow_the_world_that_made_the_run() {
+    let (folder, _) = report(&Plan { per_class: 40, ..small() });
+    let claims = csv(&folder, "claims.csv");
+    for id in ["C1", "C2", "C3", "C4", "C5"] {
+        let line = claims.lines().find(|line| line.starts_with(&format!("{id},"))).unwrap();
+        assert!(line.ends_with(",supported,supported"), "{line}");
+    }
+    // The same world, in which examples of low energy are forgotten more.
+    let (folder, page) = report(&Plan { per_class: 40, rise: (0.06, -0.05), ..small() });
+    let claims = csv(&folder, "claims.csv");
+    let line = claims.lines().find(|line| line.starts_with("C2,")).unwrap();
+    assert!(line.ends_with(",not supported,not supported"), "{line}");
+    assert!(words(&page).contains("Examples of low energy forgot more"));
+}
+
+#[test]
+fn no_forgetting_is_not_called_forgetting() {
+    let (_folder, page) = report(&Plan { rise: (-0.005, 0.0), ..small() });
+    let text = words(&page);
+    assert!(!text.contains("The model forgot."), "{}", &text[..600.min(text.len())]);
+}
+
+#[test]
+fn several_runs_are_judged_one_by_one() {
+    let (folder, page) = report(&Plan { n_runs: 3, images: false, ..small() });
+    let text = words(&page);
+    assert!(text.contains("Mean over 3 runs (seeds 1, 2, 3)"));
+    assert!(text.contains("verdicts are given for each training"));
+    let claims = csv(&folder, "claims.csv");
+    for run in ["seed-1", "seed-2", "seed-3"] {
+        assert!(claims.contains(&format!("C6,{run},")), "{run}");
+    }
+}
+
+#[test]
+fn more_than_two_tasks_fill_the_matrix() {
+    let plan = Plan { n_tasks: 3, classes_per_task: 2, images: false, ..small() };
+    let (folder, page) = report(&plan);
+    assert!(words(&page).contains("end of task 2"));
+    let cells = csv(&folder, "task_matrix.csv");
+    assert_eq!(cells.lines().filter(|line| line.starts_with("none,")).count(), 9);
+}
+
+#[test]
+fn the_same_folder_gives_the_same_bytes() {
+    let (folder, page) = report(&small());
+    let claims = csv(&folder, "claims.csv");
+    assert_eq!(fs::read_to_string(write(folder.path()).unwrap()).unwrap(), page);
+    assert_eq!(csv(&folder, "claims.csv"), claims);
+}
+
+#[test]
+fn names_cannot_break_out_of_the_page_or_of_a_table() {
+    let name = "</style><script>alert(1)</script><img src=x onerror=alert(2)>";
+    let (_folder, page) = report(&Plan { class_name: name, ..small() });
+    assert!(page.contains("&lt;/style&gt;&lt;script&gt;alert(1)"));
+    assert_eq!(page.matches("</style>").count(), 1);
+    assert!(!page.contains("<script") && !page.contains("<img src=x"));
+}
+
+#[test]
+fn what_was_not_measured_is_said() {
+    let plan = Plan { arms: vec!["none"], levels: vec![0.3], images: false, ..small() };
+    let (folder, page) = report(&plan);
+    let text = words(&page);
+    for expected in [
+        "there is no control arm",
+        "no replay arm was measured",
+        "there is no sheet of images",
+        "the run folder holds no sheet of samples",
+        "not measured (reconstruction_error at level 0.300 was not measured after task 2 of arm top-energy)",
+    ] {
+        assert!(text.contains(expected), "{expected} is missing");
+    }
+    assert!(csv(&folder, "claims.csv").contains(",not measured,not measured"));
+    fs::remove_file(folder.path().join("training.jsonl")).unwrap();
+    let page = fs::read_to_string(write(folder.path()).unwrap()).unwrap();
+    assert!(words(&page).contains("training.jsonl holds no record of the first run"));
+}
+
+#[test]
+fn a_run_without_any_measurement_still_has_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = Plan { images: false, ..small() };
+    plan.write(folder.path());
+    fs::write(folder.path().join("ledger.jsonl"), "").unwrap();
+    let page = fs::read_to_string(write(folder.path()).unwrap()).unwrap();
+    let text = words(&page);
+    assert!(text.contains("Whether there was forgetting is not known"));
+    assert_eq!(text.matches("not measured: ").count(), 6, "six claims");
+}
+
+#[test]
+fn an_arm_that_stopped_early_is_not_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    small().write(folder.path());
+    let path = folder.path().join("ledger.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    let is_kept =
+        |line: &&str| !(line.contains("\"arm\":\"random\"") && line.contains("\"step\":800"));
+    let kept: Vec<&str> = text.lines().filter(is_kept).collect();
+    assert!(kept.len() < text.lines().count());
+    fs::write(&path, kept.join("\n") + "\n").unwrap();
+    let page = fs::read_to_string(write(folder.path()).unwrap()).unwrap();
+    let expected = "was not measured after task 2 of arm random";
+    assert!(words(&page).contains(expected));
+}
+
+#[test]
+fn damaged_input_is_named_and_nothing_is_written() {
+    type Damage = fn(&Path);
+    let cases: [(Damage, &str); 6] = [
+        (|folder| flip(&folder.join("ledger.jsonl"), 5000), "ledger.jsonl, line "),
+        (|folder| flip(&folder.join("examples.json"), 100), "examples.json, line 2"),
+        (|folder| flip(&folder.join("training.jsonl"), 10), "training.jsonl, line 1"),
+        (|folder| fs::write(folder.join("run.json"), "{").unwrap(), "run.json: EOF"),
+        (|folder| fs::write(folder.join("images/examples.png"), "no").unwrap(), "examples.png: "),
+        (
+            |folder| fs::remove_file(folder.join("ledger.jsonl")).unwrap(),
+            "ledger.jsonl: cannot open",
+        ),
+    ];
+    for (damage, expected) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        small().write(folder.path());
+        damage(folder.path());
+        let message = write(folder.path()).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+        assert!(!folder.path().join("report.html").exists());
+    }
+}
+
+fn flip(path: &Path, offset: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[offset] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_line_that_was_being_written_is_mentioned() {
+    let folder = tempfile::tempdir().unwrap();
+    small().write(folder.path());
+    let path = folder.path().join("ledger.jsonl");
+    let mut text = fs::read_to_string(&path).unwrap();
+    text.push_str("{\"run\":\"se");
+    fs::write(&path, text).unwrap();
+    let page = fs::read_to_string(write(folder.path()).unwrap()).unwrap();
+    assert!(words(&page).contains("The last line of ledger.jsonl has no end (10 bytes)"));
+}
+
+/// For the eye: `LETHE_REPORT_LOOK=folder cargo test -p lethe-report look` writes reports to open
+/// in a browser.
+#[test]
+fn look() {
+    let Some(folder) = std::env::var_os("LETHE_REPORT_LOOK") else { return };
+    let large = Plan { per_class: 60, ..Plan::default() };
+    let colour = Plan {
+        n_runs: 3,
+        n_tasks: 5,
+        classes_per_task: 2,
+        colour: true,
+        per_class: 60,
+        class_name: "<b>class</b>",
+        ..Plan::default()
+    };
+    for (name, plan) in [("one", large), ("three", colour)] {
+        let folder = Path::new(&folder).join(name);
+        fs::create_dir_all(&folder).unwrap();
+        // A ledger is appended to: that of an earlier look must go.
+        for name in ["ledger.jsonl", "training.jsonl"] {
+            let _ = fs::remove_file(folder.join(name));
+        }
+        plan.write(&folder);
+        write(&folder).unwrap();
+    }
+}
