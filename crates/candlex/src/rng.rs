@@ -86,6 +86,19 @@ impl Stream {
     }
 }
 
+/// Where one training step's randomness inside a network comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct StepKey<'a> {
+    /// The run's seed.
+    pub seed: Seed,
+    /// Task being learned.
+    pub task: u32,
+    /// Optimizer step within it.
+    pub step: u32,
+    /// Ids of the batch's examples.
+    pub examples: &'a [u64],
+}
+
 /// Numbers one after another, from a counter.
 #[derive(Clone, Debug)]
 pub struct Draws {

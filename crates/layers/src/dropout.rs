@@ -1,23 +1,9 @@
 //! Dropout whose masks are a pure function of (seed, layer, task, step, example).
 
-use candle_core::{Device, Result, Tensor};
-use lethe_candlex::rng::Seed;
-use lethe_candlex::tape::{Tape, Value};
-
 use crate::operation;
-
-/// Where the masks of one training step come from.
-#[derive(Clone, Copy, Debug)]
-pub struct DropoutKey<'a> {
-    /// The run's seed.
-    pub seed: Seed,
-    /// Task being learned.
-    pub task: u32,
-    /// Optimizer step within it.
-    pub step: u32,
-    /// Ids of the batch's examples.
-    pub examples: &'a [u64],
-}
+use candle_core::{Device, Result, Tensor};
+use lethe_candlex::rng::StepKey;
+use lethe_candlex::tape::{Tape, Value};
 
 /// `torch.nn.Dropout`: keeps with probability 1 − rate and scales what it keeps.
 #[derive(Clone, Debug)]
@@ -36,12 +22,12 @@ impl Dropout {
     ///
     /// # Errors
     /// When the batch has another size than the key.
-    pub fn forward(&self, tape: &Tape, x: &Value, key: Option<DropoutKey>) -> Result<Value> {
+    pub fn forward(&self, tape: &Tape, x: &Value, key: Option<StepKey>) -> Result<Value> {
         let (Some(key), true) = (key, self.rate > 0.) else { return Ok(x.clone()) };
         operation::mask(tape, x, &self.mask(key, x.tensor())?)
     }
 
-    fn mask(&self, key: DropoutKey, x: &Tensor) -> Result<Tensor> {
+    fn mask(&self, key: StepKey, x: &Tensor) -> Result<Tensor> {
         let each = x.elem_count() / x.dim(0)?;
         let stream = key.seed.task_stream(&format!("dropout {}", self.layer), key.task);
         let threshold = (self.rate * 2f64.powi(32)) as u32;
@@ -61,6 +47,7 @@ impl Dropout {
 mod tests {
     use super::*;
     use lethe_candlex::params::{Declarations, ParamStore};
+    use lethe_candlex::rng::Seed;
 
     #[test]
     fn masks_keep_the_mean_and_follow_the_example() {
@@ -76,7 +63,7 @@ mod tests {
             Tensor::ones((2, 100, 100), candle_core::DType::F32, &Device::Cpu).unwrap(),
         );
         let dropout = Dropout::new(0.25, "a");
-        let key = |examples| DropoutKey { seed: Seed(1), task: 1, step: 1, examples };
+        let key = |examples| StepKey { seed: Seed(1), task: 1, step: 1, examples };
         let rows = |examples| {
             let y = dropout.forward(&tape, &x, Some(key(examples))).unwrap();
             y.tensor().flatten_from(1).unwrap().to_vec2::<f32>().unwrap()

@@ -1,11 +1,12 @@
 //! The residual block of diffusion U-Nets, under diffusers' names.
 
 use crate::conv::{Conv2d, Linear};
-use crate::dropout::{Dropout, DropoutKey};
+use crate::dropout::Dropout;
 use crate::norm::GroupNorm;
 use crate::operation;
 use candle_core::Result;
 use lethe_candlex::params::Scope;
+use lethe_candlex::rng::StepKey;
 use lethe_candlex::tape::{Tape, Value};
 use lethe_kernels::conv2d::Window;
 
@@ -108,7 +109,7 @@ impl ResnetBlock {
         tape: &Tape,
         x: &Value,
         time: &Value,
-        dropout: Option<DropoutKey>,
+        dropout: Option<StepKey>,
     ) -> Result<Value> {
         let hidden = self.resized(tape, &self.norm1.forward(tape, x)?)?;
         let shortcut = self.resized(tape, x)?;
