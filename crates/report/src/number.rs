@@ -21,14 +21,6 @@ pub(crate) fn interval(interval: &Interval) -> String {
     )
 }
 
-/// The estimate of an interval with the interval's decimals, and the range alone.
-pub(crate) fn interval_parts(interval: &Interval) -> (String, String) {
-    let decimals = interval_decimals(interval);
-    let [estimate, low, high] = [interval.estimate, interval.low, interval.high]
-        .map(|value| with_decimals(value, decimals));
-    (estimate, format!("[{low}, {high}]"))
-}
-
 /// A share as a percentage.
 pub(crate) fn percent(share: f64) -> String {
     let percentage = share * 100.0;
@@ -46,7 +38,7 @@ pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 && digits.len() > 4 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) && digits.len() > 4 {
             text.push('\u{202F}');
         }
         text.push(digit);
@@ -104,7 +96,7 @@ fn superscript(character: char) -> char {
 }
 
 /// Decimals that show three significant digits.
-fn decimals(magnitude: f64) -> i32 {
+pub(crate) fn decimals(magnitude: f64) -> i32 {
     if magnitude == 0.0 || !magnitude.is_finite() {
         return 0;
     }

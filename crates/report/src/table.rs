@@ -100,8 +100,10 @@ impl Table {
                     });
                 });
                 table.element("tbody", &[], |body| {
+                    let decimals: Vec<i32> =
+                        (0..self.columns.len()).map(|column| self.decimals(column)).collect();
                     for cells in &self.rows {
-                        body.line().element("tr", &[], |row| self.write_row(cells, row));
+                        body.line().element("tr", &[], |row| self.write_row(cells, &decimals, row));
                     }
                 });
             });
@@ -109,16 +111,31 @@ impl Table {
         page.line();
     }
 
-    fn write_row(&self, cells: &[Cell], row: &mut Markup) {
-        for (index, (cell, column)) in cells.iter().zip(&self.columns).enumerate() {
+    fn write_row(&self, cells: &[Cell], decimals: &[i32], row: &mut Markup) {
+        let columns = self.columns.iter().zip(decimals);
+        for (index, (cell, (column, &decimals))) in cells.iter().zip(columns).enumerate() {
+            let class = ("class", column.class());
             if index == 0 {
-                row.element("th", &[("scope", "row"), ("class", column.class())], |place| {
-                    cell.write_html(place)
-                });
+                let attributes = [("scope", "row"), class];
+                row.element("th", &attributes, |place| cell.write_html(decimals, place));
             } else {
-                row.element("td", &[("class", column.class())], |place| cell.write_html(place));
+                row.element("td", &[class], |place| cell.write_html(decimals, place));
             }
         }
+    }
+
+    /// Decimals of a column on the page: three digits of its largest number, none for whole numbers.
+    fn decimals(&self, column: usize) -> i32 {
+        let numbers = |row: &Vec<Cell>| match row.get(column) {
+            Some(Cell::Number(value)) => vec![*value],
+            Some(Cell::Interval(interval)) => vec![interval.estimate, interval.low, interval.high],
+            _ => Vec::new(),
+        };
+        let numbers: Vec<f64> = self.rows.iter().flat_map(numbers).collect();
+        if numbers.iter().all(|number| number.fract() == 0.0) {
+            return 0;
+        }
+        number::decimals(numbers.iter().fold(0.0, |largest, number| number.abs().max(largest)))
     }
 
     /// The table as CSV (RFC 4180), full precision.
@@ -156,16 +173,21 @@ impl Column {
 }
 
 impl Cell {
-    fn write_html(&self, place: &mut Markup) {
+    fn write_html(&self, decimals: i32, place: &mut Markup) {
+        let fixed = |value: f64| number::with_decimals(value, decimals);
         match self {
             Self::Text(text) => place.text(text),
             Self::Term { symbol, .. } => place.text(symbol),
-            Self::Number(value) => place.text(&number::short(*value)),
+            Self::Number(value) => place.text(&fixed(*value)),
             Self::Probability(p) => place.text(&number::probability(*p)),
             Self::Count(n) => place.text(&number::count(*n)),
             Self::Interval(interval) => {
-                let (estimate, range) = number::interval_parts(interval);
-                place.text(&estimate).text(" ").leaf("span", &[("class", "range")], &range)
+                let range = format!("[{}, {}]", fixed(interval.low), fixed(interval.high));
+                place.text(&fixed(interval.estimate)).text(" ").leaf(
+                    "span",
+                    &[("class", "range")],
+                    &range,
+                )
             }
             Self::Missing(why) => place.leaf("span", &[("class", "missing"), ("title", why)], "–"),
         };
@@ -225,6 +247,18 @@ mod tests {
         );
         for text in ["+1", "-1", "@x", "\tx", "\rx"] {
             assert!(quote(text).trim_start_matches('"').starts_with('\''), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_column_has_common_decimals() {
+        let mut table = Table::new(&[Column::numbers("a", "A"), Column::numbers("b", "B")]);
+        table.row(vec![Cell::Number(0.0614), Cell::Number(3.0)]);
+        table.row(vec![Cell::Number(-0.00098), Cell::Number(225.0)]);
+        let mut page = Markup::new();
+        table.write_html(&mut page);
+        for expected in [">0.0614<", ">\u{2212}0.0010<", ">3<", ">225<"] {
+            assert!(page.as_str().contains(expected), "{expected}: {}", page.as_str());
         }
     }
 

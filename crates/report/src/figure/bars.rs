@@ -22,11 +22,11 @@ pub(crate) struct BarChart {
     pub(crate) bars: Vec<Bar>,
 }
 
-const LEFT: f64 = 118.0;
-const RIGHT: f64 = 14.0;
-const ROW: f64 = 24.0;
+const LEFT: f64 = 116.0;
+const RIGHT: f64 = 10.0;
+const ROW: f64 = 21.0;
 const TOP: f64 = 30.0;
-const WIDTH: f64 = 400.0;
+const WIDTH: f64 = 320.0;
 
 impl BarChart {
     /// The figure.
@@ -36,8 +36,8 @@ impl BarChart {
         let ends = self.bars.iter().flat_map(|bar| [bar.interval.low, bar.interval.high]);
         let scale = Scale::over(ends.chain([0.0]), LEFT, WIDTH - RIGHT).with_room(0.04);
         svg(size, &self.caption, |figure| {
-            frame::text(figure, "label", (4.0, 14.0), &self.label);
-            for (number, label) in scale.ticks(4) {
+            frame::text(figure, "label strong", (2.0, 14.0), &self.label);
+            for (number, label) in scale.ticks(3) {
                 let x = scale.place(number);
                 let class = if number == 0.0 { "zero" } else { "grid" };
                 frame::line(figure, class, (x, TOP), (x, bottom));
@@ -53,9 +53,9 @@ impl BarChart {
 fn draw_bar(bar: &Bar, y: f64, scale: &Scale, figure: &mut Markup) {
     let [low, middle, high] = [bar.interval.low, bar.interval.estimate, bar.interval.high]
         .map(|number| scale.place(number));
-    frame::text(figure, "tick end", (LEFT - 10.0, y + 4.0), &bar.name);
+    frame::text(figure, "tick end", (LEFT - 8.0, y + 4.0), &bar.name);
     frame::line(figure, &format!("whisker {}", bar.ink.0), (low, y), (high, y));
     let [x, y] = [middle, y].map(coordinate);
     let class = format!("dot {}", bar.ink.0);
-    figure.void("circle", &[("class", &class), ("cx", &x), ("cy", &y), ("r", "4.5")]);
+    figure.void("circle", &[("class", &class), ("cx", &x), ("cy", &y), ("r", "4")]);
 }

@@ -13,9 +13,9 @@ pub(crate) struct Size {
 
 impl Size {
     /// A figure that stands alone.
-    pub(crate) const WIDE: Self = Self { width: 620.0, height: 340.0 };
+    pub(crate) const WIDE: Self = Self { width: 600.0, height: 340.0 };
     /// One of several panels.
-    pub(crate) const PANEL: Self = Self { width: 400.0, height: 270.0 };
+    pub(crate) const PANEL: Self = Self { width: 320.0, height: 225.0 };
 }
 
 /// An axis: what it shows and, where the reader needs them, the ticks by name.
@@ -39,10 +39,10 @@ impl Axis {
     }
 }
 
-const LEFT: f64 = 58.0;
-const RIGHT: f64 = 14.0;
+const LEFT: f64 = 50.0;
+const RIGHT: f64 = 10.0;
 const TOP: f64 = 30.0;
-const BOTTOM: f64 = 44.0;
+const BOTTOM: f64 = 46.0;
 
 /// Two scales inside a figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -93,12 +93,12 @@ impl Frame {
             line(figure, class, (LEFT, y), (self.size.width - RIGHT, y));
             text(figure, "tick end", (LEFT - 7.0, y + 4.0), &label);
         }
-        text(figure, "label", (4.0, 14.0), &axis.label);
+        text(figure, "label strong", (2.0, 14.0), &axis.label);
     }
 
     fn draw_x_axis(&self, axis: &Axis, figure: &mut Markup) {
         let (_, bottom) = self.top_and_bottom();
-        let round = if self.size.width < 500.0 { 4 } else { 6 };
+        let round = if self.size.width < 500.0 { 5 } else { 7 };
         for (number, label) in axis.ticks.clone().unwrap_or_else(|| self.x.ticks(round)) {
             let x = self.x.place(number);
             line(figure, "mark", (x, bottom), (x, bottom + 4.0));

@@ -21,22 +21,22 @@ pub(crate) struct HeatMap {
 
 const LEFT: f64 = 30.0;
 const TOP: f64 = 60.0;
-const HEIGHT: f64 = 40.0;
-const WIDEST: f64 = 84.0;
+const HEIGHT: f64 = 34.0;
+const WIDEST: f64 = 76.0;
 /// Room for the line above the columns.
-const NARROWEST: f64 = 230.0;
+const NARROWEST: f64 = 200.0;
 
 impl HeatMap {
     /// The figure.
     pub(crate) fn draw(&self) -> Markup {
-        let width = (330.0 / self.columns.len().max(1) as f64).min(WIDEST);
+        let width = (300.0 / self.columns.len().max(1) as f64).min(WIDEST);
         let size = Size {
             width: (LEFT + width * self.columns.len() as f64 + 8.0).max(NARROWEST),
             height: TOP + HEIGHT * self.rows.len() as f64 + 6.0,
         };
         svg(size, &self.caption, |figure| {
-            frame::text(figure, "label strong", (4.0, 14.0), &self.heading);
-            frame::text(figure, "tick", (4.0, 31.0), "↓ after task   → examples of task");
+            frame::text(figure, "label strong", (2.0, 14.0), &self.heading);
+            frame::text(figure, "tick", (2.0, 31.0), "↓ after task   → examples of task");
             for (column, name) in self.columns.iter().enumerate() {
                 let x = LEFT + width * (column as f64 + 0.5);
                 frame::text(figure, "tick middle", (x, TOP - 8.0), name);

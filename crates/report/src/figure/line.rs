@@ -22,6 +22,9 @@ impl Series {
     }
 }
 
+/// More series than this make a crowd.
+const CROWD: usize = 5;
+
 /// A chart of lines.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LineChart {
@@ -48,7 +51,11 @@ impl LineChart {
                 frame::line(figure, "boundary", (x, top), (x, bottom));
                 frame::text(figure, "tick middle", (x, top - 6.0), word);
             }
-            self.series.iter().for_each(|series| draw_band(series, &frame, figure));
+            // Many bands on one spot would drown the lines: they are fainter then.
+            let class = if self.series.len() > CROWD { "crowded" } else { "bands" };
+            figure.element("g", &[("class", class)], |bands| {
+                self.series.iter().for_each(|series| draw_band(series, &frame, bands));
+            });
             self.series.iter().for_each(|series| draw_line(series, &frame, figure));
         })
     }

@@ -35,8 +35,10 @@ pub(crate) struct Ink(pub(crate) &'static str);
 impl Ink {
     /// The reference: the colour of the text.
     pub(crate) const REFERENCE: Self = Self("ink0");
-    /// The control, or what chance gives.
+    /// The control: what changes without a new task.
     pub(crate) const CONTROL: Self = Self("ink6 dashed");
+    /// A range without a line: what chance gives.
+    pub(crate) const RANGE: Self = Self("ink6 range");
     pub(crate) const BLUE: Self = Self("ink1");
     pub(crate) const RED: Self = Self("ink2");
     pub(crate) const GREEN: Self = Self("ink3");
@@ -66,27 +68,21 @@ pub(crate) fn write_legend(page: &mut Markup, entries: &[(Ink, String)]) {
     page.element("ul", &[("class", "legend")], |list| {
         for (ink, name) in entries {
             list.element("li", &[], |item| {
-                item.element(
-                    "svg",
-                    &[("viewBox", "0 0 28 10"), ("aria-hidden", "true")],
-                    |swatch| {
-                        let class = format!("line {}", ink.0);
-                        swatch.void(
-                            "line",
-                            &[
-                                ("class", &class),
-                                ("x1", "1"),
-                                ("y1", "5"),
-                                ("x2", "27"),
-                                ("y2", "5"),
-                            ],
-                        );
-                    },
-                );
+                let size = [("viewBox", "0 0 28 10"), ("aria-hidden", "true")];
+                item.element("svg", &size, |swatch| draw_swatch(*ink, swatch));
                 item.text(name);
             });
         }
     });
+}
+
+fn draw_swatch(ink: Ink, swatch: &mut Markup) {
+    if ink == Ink::RANGE {
+        swatch.void("path", &[("class", "band ink6"), ("d", "M0,0H28V10H0Z")]);
+    } else {
+        let class = format!("line {}", ink.0);
+        swatch.void("path", &[("class", &class), ("d", "M1,5H27")]);
+    }
 }
 
 /// A coordinate with two decimals, without a tail of zeros: short and the same on every machine.

@@ -30,17 +30,18 @@ fn a_line_chart_is_these_bytes() {
     let expected = concat!(
         r#"<svg class="figure small" viewBox="0 0 100 100" role="img" aria-labelledby="f-title f-desc">"#,
         r#"<title id="f-title">T &lt;1&gt;</title><desc id="f-desc">D</desc>"#,
-        r#"<line class="zero" x1="58" y1="54.82" x2="86" y2="54.82"/>"#,
-        r#"<text class="tick end" x="51" y="58.82">0</text>"#,
-        r#"<text class="label" x="4" y="14">y &amp; z</text>"#,
-        r#"<line class="axis" x1="58" y1="56" x2="86" y2="56"/>"#,
-        r#"<text class="label end" x="86" y="94">x</text>"#,
-        r#"<line class="boundary" x1="85.46" y1="30" x2="85.46" y2="56"/>"#,
-        r#"<text class="tick middle" x="85.46" y="24">end</text>"#,
-        r#"<path class="band ink1" d="M58.54,54.82L85.46,31.18L85.46,43L58.54,54.82Z"/>"#,
-        r#"<path class="line ink1" d="M58.54,54.82L85.46,31.18"/>"#,
-        r#"<circle class="dot ink1" cx="58.54" cy="54.82" r="2.6"/>"#,
-        r#"<circle class="dot ink1" cx="85.46" cy="31.18" r="2.6"/>"#,
+        r#"<line class="zero" x1="50" y1="52.91" x2="90" y2="52.91"/>"#,
+        r#"<text class="tick end" x="43" y="56.91">0</text>"#,
+        r#"<text class="label strong" x="2" y="14">y &amp; z</text>"#,
+        r#"<line class="axis" x1="50" y1="54" x2="90" y2="54"/>"#,
+        r#"<text class="label end" x="90" y="94">x</text>"#,
+        r#"<line class="boundary" x1="89.23" y1="30" x2="89.23" y2="54"/>"#,
+        r#"<text class="tick middle" x="89.23" y="24">end</text>"#,
+        r#"<g class="bands">"#,
+        r#"<path class="band ink1" d="M50.77,52.91L89.23,31.09L89.23,42L50.77,52.91Z"/></g>"#,
+        r#"<path class="line ink1" d="M50.77,52.91L89.23,31.09"/>"#,
+        r#"<circle class="dot ink1" cx="50.77" cy="52.91" r="2.6"/>"#,
+        r#"<circle class="dot ink1" cx="89.23" cy="31.09" r="2.6"/>"#,
         "</svg>\n",
     );
     assert_eq!(chart().draw().as_str(), expected);
@@ -78,11 +79,12 @@ fn bars_show_estimate_interval_and_zero() {
         bars: vec![Bar { name: "top & random".into(), ink: Ink::RED, interval }],
     };
     let svg = bars.draw();
-    // Zero to two with a room of 4 % on 118..386: 0 at 127.93, 0.5 at 190.96, 2 at 376.07.
-    assert!(svg.as_str().contains(r#"<line class="zero" x1="127.93""#), "{}", svg.as_str());
+    // Zero to two with a room of 4 % on 116..310: 0 at 123.19, 0.5 at 168.09, 2 at 302.81.
+    assert!(svg.as_str().contains(r#"<line class="zero" x1="123.19""#), "{}", svg.as_str());
     assert!(
-        svg.as_str()
-            .contains(r#"<line class="whisker ink2" x1="189.96" y1="42" x2="376.07" y2="42"/>"#),
+        svg.as_str().contains(
+            r#"<line class="whisker ink2" x1="168.09" y1="40.5" x2="302.81" y2="40.5"/>"#
+        ),
         "{}",
         svg.as_str()
     );

@@ -151,21 +151,23 @@ fn what_replay_did(context: &Context<'_>, found: &Outcome<Headline>) -> String {
         Side::Below => "Replay did harm",
         Side::Straddles => "Replay had no clear effect",
     };
-    let others: Vec<String> = saved
-        .iter()
-        .skip(1)
-        .map(|(arm, interval)| format!("{arm} {}", number::interval(interval)))
-        .collect();
-    let others = if others.is_empty() {
-        String::new()
-    } else {
-        format!("; the others: {}", others.join(", "))
-    };
+    let others = others(&saved[1..]);
     format!(
         "{effect}: with a buffer of {}, the arm {best} lowered the error of old examples most, by {}{share}{others}.",
         number::counted(manifest.budget as usize, "example"),
         number::interval(interval)
     )
+}
+
+/// The arms after the best: random by name, and the last.
+fn others(saved: &[(&String, Interval)]) -> String {
+    let Some((last, least)) = saved.last() else { return String::new() };
+    let random = saved.iter().find(|(arm, _)| *arm == "random" && arm != last);
+    let random = random.map_or_else(String::new, |(arm, interval)| {
+        format!("; {arm} lowered it by {}", number::interval(interval))
+    });
+    let n = saved.len() + 1;
+    format!("{random}; {last}, the last of {n} arms, by {}", number::interval(least))
 }
 
 fn caution(view: &View<'_>) -> String {

@@ -54,7 +54,7 @@ pub(crate) fn write(context: &Context<'_>, page: &mut Markup) -> Table {
 const INCREMENT_LEGEND: [(Ink, &str); 3] = [
     (Ink::RED, "increment ΔR, arm none"),
     (Ink::GREEN, "increment ΔR, control"),
-    (Ink::CONTROL, "range of ΔR under shuffled energy"),
+    (Ink::RANGE, "range of ΔR under shuffled energy"),
 ];
 
 fn write_headline(context: &Context<'_>, profile: &Profile, body: &mut Markup) {
@@ -124,7 +124,7 @@ fn levels_panel(profile: &Profile) -> Markup {
 }
 
 fn increment_panel(profile: &Profile) -> Markup {
-    let shuffled = Series { is_range: true, ..over_deciles(Ink::CONTROL, &profile.shuffled) };
+    let shuffled = Series { is_range: true, ..over_deciles(Ink::RANGE, &profile.shuffled) };
     let mut series = vec![shuffled];
     if let Ok(control) = &profile.control {
         series.push(over_deciles(Ink::GREEN, control));

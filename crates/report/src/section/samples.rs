@@ -5,9 +5,10 @@ use crate::error::{Error, Result};
 use crate::markup::Markup;
 use crate::sprite::Picture;
 use crate::study::FIRST;
+use lethe_ledger::SpriteLayout;
 
-/// Rows of tiles shown of a sheet: enough to judge, small enough for one page.
-const N_ROWS: u32 = 4;
+/// Tiles shown of a sheet, across and down: enough to judge, large enough to see.
+const SHOWN: (u32, u32) = (10, 4);
 
 /// Writes the section. Images are of one training: the first run's.
 ///
@@ -24,7 +25,7 @@ pub(crate) fn write(context: &Context<'_>, page: &mut Markup) -> Result<()> {
         .flat_map(|arm| (2..=context.view.last()).map(move |task| (arm.clone(), task)));
     for (arm, task) in after_first.chain(later) {
         match context.folder.samples(&run.run, &arm, task)? {
-            Some(picture) => drawn.push((arm, task, uri(picture, manifest.images.tile_height)?)),
+            Some(picture) => drawn.push((arm, task, uri(picture, &manifest.images)?)),
             None => absent.push(format!("{arm} after task {task}")),
         }
     }
@@ -36,7 +37,7 @@ pub(crate) fn write(context: &Context<'_>, page: &mut Markup) -> Result<()> {
         paragraph(
             body,
             &format!(
-                "Run {} (seed {}): the first samples that each network draws, from the same noise in every arm where the protocol says so. A model that forgot task 1 draws the newest task only.",
+                "Run {} (seed {}): a corner of the sheet that each network drew. A model that forgot task 1 draws the newest task only.",
                 run.run, run.seed
             ),
         );
@@ -56,9 +57,10 @@ pub(crate) fn write(context: &Context<'_>, page: &mut Markup) -> Result<()> {
     Ok(())
 }
 
-fn uri(picture: Picture, tile_height: u32) -> Result<String> {
-    let height = picture.height.min(tile_height.saturating_mul(N_ROWS));
-    let shown = picture.crop(0, 0, picture.width, height).unwrap_or(picture);
+fn uri(picture: Picture, layout: &SpriteLayout) -> Result<String> {
+    let width = picture.width.min(layout.tile_width.saturating_mul(SHOWN.0));
+    let height = picture.height.min(layout.tile_height.saturating_mul(SHOWN.1));
+    let shown = picture.crop(0, 0, width, height).unwrap_or(picture);
     shown.data_uri().map_err(|error| Error::Image {
         path: "images".into(),
         problem: format!("cannot encode a sheet of samples: {error}"),
