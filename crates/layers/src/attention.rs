@@ -1,12 +1,11 @@
 //! Self-attention over the pixels of an image, under diffusers' names.
 
 use crate::conv::Linear;
-use crate::norm::GroupNorm;
+use crate::norm::{GroupNorm, NormSpec};
 use crate::operation;
 use candle_core::Result;
 use lethe_candlex::params::Scope;
 use lethe_candlex::tape::{Tape, Value};
-use lethe_kernels::group_norm;
 
 /// diffusers' `Attention` as its pixel U-Nets use it: normalise, attend, project, add.
 #[derive(Clone, Debug)]
@@ -28,7 +27,7 @@ impl ImageAttention {
         mut scope: Scope,
         channels: usize,
         heads: usize,
-        norm: Option<group_norm::GroupNorm>,
+        norm: Option<NormSpec>,
         output_scale: f64,
     ) -> Self {
         Self {

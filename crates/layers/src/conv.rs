@@ -4,7 +4,7 @@ use crate::operation;
 use candle_core::Result;
 use lethe_candlex::params::{Init, Scope};
 use lethe_candlex::tape::{Tape, Value};
-use lethe_kernels::conv2d::Window;
+pub use lethe_kernels::conv2d::Window;
 
 /// `torch.nn.Conv2d` with a square kernel, over images with channels last.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@
 //! which holds the numbers; so one layer serves raw weights and their average, training and sampling.
 //! Images are [batch, height, width, channels] throughout.
 
+pub mod activation;
 pub mod attention;
 pub mod conv;
 pub mod dropout;

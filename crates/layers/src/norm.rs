@@ -1,33 +1,47 @@
 //! Group normalisation: `weight` and `bias`, as torch names them.
 
+use crate::activation::Activation;
 use crate::operation;
 use candle_core::Result;
 use lethe_candlex::params::{Init, Scope};
 use lethe_candlex::tape::{Tape, Value};
-use lethe_kernels::group_norm::{self, Activation};
+use lethe_kernels::group_norm;
 
-/// `torch.nn.GroupNorm`, with the SiLU that mostly follows it.
+/// Groups and ε of a normalisation, and what follows it.
+#[derive(Clone, Copy, Debug)]
+pub struct NormSpec {
+    /// Groups into which the channels are cut.
+    pub groups: usize,
+    /// ε, added to the variance.
+    pub epsilon: f64,
+    /// The activation behind it.
+    pub activation: Option<Activation>,
+}
+
+/// `torch.nn.GroupNorm`, with the activation that mostly follows it.
 #[derive(Clone, Debug)]
 pub struct GroupNorm {
     weight: usize,
     bias: usize,
     norm: group_norm::GroupNorm,
+    /// An activation that the kernel does not bring along.
+    after: Option<Activation>,
 }
 
 impl GroupNorm {
     /// Declares `weight` and `bias` [channels].
-    pub fn declare(mut scope: Scope, channels: usize, norm: group_norm::GroupNorm) -> Self {
-        let weight = scope.declare("weight", &[channels], Init::Constant(1.));
-        Self { weight, bias: scope.declare("bias", &[channels], Init::Constant(0.)), norm }
-    }
-
-    /// The normalisation without and with the SiLU behind it.
-    pub fn kinds(groups: usize, epsilon: f64) -> [group_norm::GroupNorm; 2] {
-        [Activation::Identity, Activation::Silu].map(|activation| group_norm::GroupNorm {
-            groups,
-            epsilon,
-            activation,
-        })
+    pub fn declare(mut scope: Scope, channels: usize, spec: NormSpec) -> Self {
+        let (activation, after) = match spec.activation {
+            None => (group_norm::Activation::Identity, None),
+            Some(Activation::Silu) => (group_norm::Activation::Silu, None),
+            other => (group_norm::Activation::Identity, other),
+        };
+        Self {
+            weight: scope.declare("weight", &[channels], Init::Constant(1.)),
+            bias: scope.declare("bias", &[channels], Init::Constant(0.)),
+            norm: group_norm::GroupNorm { groups: spec.groups, epsilon: spec.epsilon, activation },
+            after,
+        }
     }
 
     /// [batch, .., channels] → the same shape.
@@ -35,13 +49,7 @@ impl GroupNorm {
     /// # Errors
     /// When the channels differ from the declared ones.
     pub fn forward(&self, tape: &Tape, x: &Value) -> Result<Value> {
-        operation::group_norm(
-            tape,
-            x,
-            &tape.parameter(self.weight),
-            &tape.parameter(self.bias),
-            self.norm,
-        )
+        self.normed(tape, x, &tape.parameter(self.weight), &tape.parameter(self.bias))
     }
 
     /// The normalised value times (1 + scale) plus shift, both [batch, channels], before the activation.
@@ -59,6 +67,14 @@ impl GroupNorm {
         let gamma = tape.composed(&[&weight, scale], |t| (&t[1] + 1.)?.broadcast_mul(&t[0]))?;
         let beta =
             tape.composed(&[&bias, scale, shift], |t| (&t[1] + 1.)?.broadcast_mul(&t[0])? + &t[2])?;
-        operation::group_norm(tape, x, &gamma, &beta, self.norm)
+        self.normed(tape, x, &gamma, &beta)
+    }
+
+    fn normed(&self, tape: &Tape, x: &Value, gamma: &Value, beta: &Value) -> Result<Value> {
+        let y = operation::group_norm(tape, x, gamma, beta, self.norm)?;
+        match self.after {
+            None => Ok(y),
+            Some(activation) => activation.forward(tape, &y),
+        }
     }
 }

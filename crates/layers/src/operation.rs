@@ -124,14 +124,6 @@ pub fn add_row(tape: &Tape, rows: &Value, row: &Value) -> Result<Value> {
     }))
 }
 
-/// x / (1 + e^−x), for small tensors; images take theirs within [`group_norm`].
-///
-/// # Errors
-/// Those of candle.
-pub fn silu(tape: &Tape, x: &Value) -> Result<Value> {
-    tape.composed(&[x], |inputs| inputs[0].silu())
-}
-
 /// x · mask, where the mask is data.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 use crate::conv::{Conv2d, Linear};
 use crate::dropout::Dropout;
-use crate::norm::GroupNorm;
+use crate::norm::{GroupNorm, NormSpec};
 use crate::operation;
 use candle_core::Result;
 use lethe_candlex::params::Scope;
@@ -35,10 +35,8 @@ pub enum Resize {
 pub struct ResnetSpec {
     /// Channels of the time embedding.
     pub time_channels: usize,
-    /// Groups of both norms.
-    pub groups: usize,
-    /// ε of both norms.
-    pub epsilon: f64,
+    /// Both norms, and the activation behind them.
+    pub norm: NormSpec,
     /// Dropout rate.
     pub dropout: f64,
     /// How the time embedding enters.
@@ -71,17 +69,16 @@ impl ResnetBlock {
         spec: &ResnetSpec,
         resize: Resize,
     ) -> Self {
-        let [_, silu] = GroupNorm::kinds(spec.groups, spec.epsilon);
         let injected = match spec.injection {
             TimeInjection::Add => channels_out,
             TimeInjection::ScaleShift => 2 * channels_out,
         };
         let window = Window::same(3);
         Self {
-            norm1: GroupNorm::declare(scope.at("norm1"), channels_in, silu),
+            norm1: GroupNorm::declare(scope.at("norm1"), channels_in, spec.norm),
             conv1: Conv2d::declare(scope.at("conv1"), channels_in, channels_out, window),
             time_emb_proj: Linear::declare(scope.at("time_emb_proj"), spec.time_channels, injected),
-            norm2: GroupNorm::declare(scope.at("norm2"), channels_out, silu),
+            norm2: GroupNorm::declare(scope.at("norm2"), channels_out, spec.norm),
             dropout: Dropout::new(spec.dropout, scope.path()),
             conv2: Conv2d::declare(scope.at("conv2"), channels_out, channels_out, window),
             conv_shortcut: (channels_in != channels_out).then(|| {
@@ -100,7 +97,7 @@ impl ResnetBlock {
 
     /// [batch, height, width, in] → [batch, height', width', out].
     ///
-    /// `time`: [batch, time_channels], the SiLU of the embedding already taken, which all blocks share.
+    /// `time`: [batch, time_channels], the activation of the embedding already taken, which all blocks share.
     ///
     /// # Errors
     /// When the channels differ from the declared ones.

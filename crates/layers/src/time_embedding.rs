@@ -1,7 +1,7 @@
 //! How a network is told the timestep.
 
+use crate::activation::Activation;
 use crate::conv::Linear;
-use crate::operation;
 use candle_core::{DType, Device, Result, Tensor};
 use lethe_candlex::params::Scope;
 use lethe_candlex::tape::{Tape, Value};
@@ -64,7 +64,7 @@ impl TimestepEmbedding {
     /// # Errors
     /// When the channels differ from the declared ones.
     pub fn forward(&self, tape: &Tape, sinusoids: &Value) -> Result<Value> {
-        let hidden = operation::silu(tape, &self.linear_1.forward(tape, sinusoids)?)?;
+        let hidden = Activation::Silu.forward(tape, &self.linear_1.forward(tape, sinusoids)?)?;
         self.linear_2.forward(tape, &hidden)
     }
 }

@@ -1,0 +1,120 @@
+//! A U-Net on disk: `config.json` and `diffusion_pytorch_model.safetensors`, as diffusers' `save_pretrained` leaves them.
+
+use crate::{PixelError, UNet2d, UNet2dConfig};
+use candle_core::{DType, Device};
+use lethe_candlex::params::{Declarations, ParamStore};
+use lethe_candlex::weights::{self, Loaded};
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+
+/// Name of the configuration.
+pub const CONFIG: &str = "config.json";
+/// Name of the weights.
+pub const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
+
+/// A U-Net that was read.
+#[derive(Debug)]
+pub struct Pretrained {
+    /// Its configuration.
+    pub config: UNet2dConfig,
+    /// Its structure.
+    pub unet: UNet2d,
+    /// What it declares.
+    pub declarations: Declarations,
+    /// Its numbers, and how the file held them.
+    pub loaded: Loaded,
+}
+
+/// The folder that holds the U-Net of `path`: itself, or its `unet` in a whole pipeline.
+pub fn locate(path: &Path) -> PathBuf {
+    let inner = path.join("unet");
+    if !path.join(CONFIG).exists() && inner.join(CONFIG).exists() {
+        inner
+    } else {
+        path.to_path_buf()
+    }
+}
+
+/// Reads `folder`; every tensor of the network must be there once, in its shape, finite.
+///
+/// # Errors
+/// [`PixelError`] names the file and everything in it that does not fit.
+pub fn read(folder: &Path, dtype: DType, device: &Device) -> Result<Pretrained, PixelError> {
+    let folder = locate(folder);
+    let config = read_config(&folder.join(CONFIG))?;
+    let (unet, declarations) = UNet2d::new(&config)?;
+    let loaded = weights::load(&declarations, &[folder.join(WEIGHTS)], todays_name, dtype, device)?;
+    Ok(Pretrained { config, unet, declarations, loaded })
+}
+
+/// The configuration at `path`.
+///
+/// # Errors
+/// [`PixelError::Io`], [`PixelError::Json`], and [`PixelError::Config`] for another class of network.
+pub fn read_config(path: &Path) -> Result<UNet2dConfig, PixelError> {
+    let io = |source| PixelError::Io { path: path.to_path_buf(), action: "read", source };
+    let json = |reason: String| PixelError::Json { path: path.to_path_buf(), reason };
+    let text = std::fs::read_to_string(path).map_err(io)?;
+    let mut fields: Map<String, Value> =
+        serde_json::from_str(&text).map_err(|error| json(error.to_string()))?;
+    match fields.get("_class_name").and_then(Value::as_str) {
+        None | Some("UNet2DModel") => {}
+        Some(other) => {
+            let (expected, got) = ("UNet2DModel".to_string(), other.to_string());
+            return Err(PixelError::Config { field: "_class_name", expected, got });
+        }
+    }
+    fields.retain(|key, _| !key.starts_with('_'));
+    square_sample_size(&mut fields);
+    serde_json::from_value(Value::Object(fields)).map_err(|error| json(error.to_string()))
+}
+
+/// diffusers writes [n, n] where it was given a pair.
+fn square_sample_size(fields: &mut Map<String, Value>) {
+    if let Some(Value::Array(sides)) = fields.get("sample_size")
+        && sides.len() == 2
+        && sides[0] == sides[1]
+    {
+        let side = sides[0].clone();
+        fields.insert("sample_size".into(), side);
+    }
+}
+
+/// `config.json`'s text, as diffusers reads it.
+///
+/// # Errors
+/// None in practice: the configuration is plain data.
+pub fn config_text(config: &UNet2dConfig) -> Result<String, PixelError> {
+    let fault = |error: serde_json::Error| PixelError::Json {
+        path: CONFIG.into(),
+        reason: error.to_string(),
+    };
+    let mut value = serde_json::to_value(config).map_err(fault)?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("_class_name".into(), "UNet2DModel".into());
+    }
+    serde_json::to_string_pretty(&value).map(|text| text + "\n").map_err(fault)
+}
+
+/// The weights' bytes, as diffusers reads them.
+///
+/// # Errors
+/// [`PixelError::Weights`] when a tensor cannot be written.
+pub fn weight_bytes(store: &ParamStore) -> Result<Vec<u8>, PixelError> {
+    let tensors: Vec<_> = store.iter().map(|(name, tensor)| (name, tensor.clone())).collect();
+    Ok(weights::serialize(&tensors, None)?)
+}
+
+/// Today's name of a tensor: attention had other names before diffusers 0.14.
+pub fn todays_name(name: &str) -> String {
+    const ATTENTION: [(&str, &str); 4] = [
+        (".query.", ".to_q."),
+        (".key.", ".to_k."),
+        (".value.", ".to_v."),
+        (".proj_attn.", ".to_out.0."),
+    ];
+    if !name.contains("attentions.") {
+        return name.to_string();
+    }
+    ATTENTION.iter().fold(name.to_string(), |name, (old, new)| name.replace(old, new))
+}
