@@ -79,14 +79,12 @@ fn document(context: &Context<'_>, main: &Markup) -> Markup {
 
 fn write_header(context: &Context<'_>, title: &str, body: &mut Markup) {
     let manifest = context.view.study.manifest();
-    let tasks: Vec<String> =
-        manifest.tasks.iter().map(|classes| n_classes(classes.len())).collect();
     body.element("header", &[], |header| {
         header.leaf("h1", &[], title);
         let facts = format!(
-            "{} · tasks of {} · {} · {} probed · {}",
+            "{} · {} · {} · {} probed · {}",
             manifest.data.source,
-            tasks.join(", then "),
+            tasks(&manifest.tasks),
             number::counted(manifest.runs.len(), "run"),
             number::counted(context.view.study.examples().len(), "example"),
             manifest.device
@@ -101,6 +99,9 @@ fn write_header(context: &Context<'_>, title: &str, body: &mut Markup) {
     body.line();
 }
 
-fn n_classes(n: usize) -> String {
-    if n == 1 { "1 class".to_owned() } else { format!("{n} classes") }
+/// `2 tasks of 5 classes`, or the sizes one by one.
+fn tasks(tasks: &[Vec<u32>]) -> String {
+    let mut sizes: Vec<String> = tasks.iter().map(|classes| classes.len().to_string()).collect();
+    sizes.dedup();
+    format!("{} of {} classes", number::counted(tasks.len(), "task"), sizes.join(", then "))
 }

@@ -33,7 +33,7 @@ pub(crate) struct LineChart {
     pub(crate) x: Axis,
     pub(crate) y: Axis,
     pub(crate) series: Vec<Series>,
-    /// Vertical lines at these numbers, with a word at the top.
+    /// Vertical lines at these numbers, in a wide figure with a word for what begins there.
     pub(crate) marks: Vec<(f64, String)>,
     /// Whether zero is part of the y axis.
     pub(crate) includes_zero: bool,
@@ -49,7 +49,9 @@ impl LineChart {
             for (number, word) in &self.marks {
                 let x = frame.x.place(*number);
                 frame::line(figure, "boundary", (x, top), (x, bottom));
-                frame::text(figure, "tick middle", (x, top - 6.0), word);
+                if self.size == Size::WIDE {
+                    frame::text(figure, "tick", (x, top - 4.0), word);
+                }
             }
             // Many bands on one spot would drown the lines: they are fainter then.
             let class = if self.series.len() > CROWD { "crowded" } else { "bands" };

@@ -38,7 +38,7 @@ fn write_arms(context: &Context<'_>, body: &mut Markup) {
             found.iter().map(|(ink, curve)| (*ink, curve.arm.clone())).collect();
         let n = found[0].1.points.first().map_or(0, |(_, interval)| interval.n);
         let caption = format!(
-            "{}; {n} training examples of task 1, R at {}. Dotted verticals: end of a task. Bands: {}",
+            "{}; {n} training examples of task 1, R at {}. Dotted verticals, where there are any: the next task begins. Bands: {}",
             context.runs(),
             context.level(),
             context.intervals()
@@ -124,9 +124,9 @@ fn chart(
     title: &str,
     size: Size,
     label: &str,
-    curves: &[(Ink, Curve)],
+    drawn: &[(Ink, Curve)],
 ) -> LineChart {
-    let series = curves
+    let series = drawn
         .iter()
         .map(|(ink, curve)| Series {
             ink: *ink,
@@ -136,14 +136,14 @@ fn chart(
             is_range: false,
         })
         .collect();
-    let ends: Vec<(f64, u32)> = self::curves::boundaries(&context.view);
-    // A word at the end of the last task would stand outside; the axis ends there anyway.
+    let ends = curves::boundaries(&context.view);
+    // Where the last task ends no task begins; the axis ends there anyway.
     let inner = ends.len().saturating_sub(1);
     LineChart {
         caption: Caption {
             name: name.to_owned(),
             title: title.to_owned(),
-            description: describe(curves),
+            description: describe(drawn),
         },
         size,
         x: Axis::new("optimizer steps after task 1"),
@@ -152,7 +152,7 @@ fn chart(
         marks: ends
             .iter()
             .take(inner)
-            .map(|&(step, task)| (step, format!("end of task {task}")))
+            .map(|&(step, task)| (step, format!("task {} →", task + 1)))
             .collect(),
         includes_zero: false,
     }
