@@ -4,7 +4,7 @@
 
 use crate::analysis::correlations::{self, Correlation, Target};
 use crate::analysis::{Outcome, View, arms};
-use crate::study::{EnergyForm, Scope};
+use crate::gauge::{EnergyForm, Scope};
 use lethe_ledger::Split;
 use lethe_ledger::statistics::{Interval, Side};
 

@@ -24,6 +24,7 @@ mod claims;
 mod error;
 mod figure;
 mod folder;
+mod gauge;
 mod markup;
 mod number;
 mod page;

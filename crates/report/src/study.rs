@@ -5,71 +5,13 @@
 //!
 //! The *boundary* of task k is the last step at which any arm was measured while learning task k.
 //! All arms take equally many steps: an arm that was not measured at the boundary is unfinished.
+//! Task 1 belongs to the arm `task-1`; every other arm, the control too, counts from task 2.
 
 use crate::error::{Error, Result};
+use crate::gauge::{DATA, EnergyForm, FIRST, Gauge, Scope};
 use lethe_ledger::{ExampleRow, ExampleTable, Measurement, Quantity, RunManifest, Split};
 use std::collections::BTreeMap;
 use std::path::Path;
-
-/// The arm of facts that depend on no network.
-pub(crate) const DATA: &str = "data";
-/// The arm of the first task, which all others share.
-pub(crate) const FIRST: &str = "task-1";
-
-/// Which repetitions a column is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scope {
-    /// One repetition, by its place in the manifest.
-    Run(usize),
-    /// The mean over all repetitions, example by example.
-    All,
-}
-
-/// The two forms of the energy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EnergyForm {
-    /// From squared distances.
-    Distance,
-    /// From cosines.
-    Unit,
-}
-
-impl EnergyForm {
-    pub(crate) const ALL: [Self; 2] = [Self::Distance, Self::Unit];
-
-    /// The word for tables.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Distance => "distance",
-            Self::Unit => "unit",
-        }
-    }
-
-    fn quantities(self) -> [Quantity; 2] {
-        match self {
-            Self::Distance => [Quantity::EnergyDistanceLoo, Quantity::EnergyDistance],
-            Self::Unit => [Quantity::EnergyUnitLoo, Quantity::EnergyUnit],
-        }
-    }
-}
-
-/// A quantity at its level.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Gauge {
-    pub(crate) quantity: Quantity,
-    pub(crate) level: Option<f64>,
-}
-
-impl Gauge {
-    /// The reconstruction error at t/T.
-    pub(crate) fn reconstruction(level: f64) -> Self {
-        Self { quantity: Quantity::ReconstructionError, level: Some(level) }
-    }
-
-    /// The variational bound.
-    pub(crate) const VARIATIONAL_BOUND: Self =
-        Self { quantity: Quantity::VariationalBound, level: None };
-}
 
 /// What a column is of. Levels are compared by their bits: the ledger keeps them exactly.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,14 +62,13 @@ impl Study {
         if arm != DATA && arm != FIRST && !self.manifest.arms.contains(arm) {
             return inconsistent("arm", "an arm of run.json".into(), arm.clone());
         }
-        let n_tasks = self.n_tasks();
-        if measurement.learned_through > n_tasks {
-            let expected = format!("a task up to {n_tasks}");
-            return inconsistent(
-                "learned_through",
-                expected,
-                measurement.learned_through.to_string(),
+        let learned = measurement.learned_through;
+        if !self.is_stage_of(arm, learned) {
+            let n_tasks = self.n_tasks();
+            let expected = format!(
+                "a task up to {n_tasks}: 1 for arm {FIRST}, from 2 for the arms that go on from it"
             );
+            return inconsistent("learned_through", expected, format!("{learned} for arm {arm}"));
         }
         let key = Key {
             run,
@@ -154,6 +95,15 @@ impl Study {
             *last = (*last).max(measurement.step);
         }
         Ok(())
+    }
+
+    /// Whether an arm may be measured after this task; 0 is before any.
+    fn is_stage_of(&self, arm: &str, learned_through: u32) -> bool {
+        match learned_through {
+            0 => true,
+            1 => arm == FIRST || arm == DATA,
+            task => arm != FIRST && task <= self.n_tasks(),
+        }
     }
 
     /// What was run.

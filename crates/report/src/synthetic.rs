@@ -5,7 +5,7 @@
 //! if the plan says so, what the error gains without replay. Replay takes away a share of that, more
 //! of it from buffered examples.
 
-use crate::study::{DATA, FIRST};
+use crate::gauge::{DATA, FIRST};
 use lethe_ledger::{
     ChosenTemperature, DataProvenance, ExampleRow, ExampleTable, FORMAT, InverseTemperatures,
     Ledger, Measurement, Quantity, Repetition, RunManifest, Split, SpriteLayout, TrainingLog,

@@ -176,6 +176,22 @@ fn a_run_without_any_measurement_still_has_a_page() {
 }
 
 #[test]
+fn no_shape_of_a_run_is_too_small() {
+    let plans = [
+        Plan { n_runs: 0, ..small() },
+        Plan { n_tasks: 1, ..small() },
+        Plan { n_tasks: 0, ..small() },
+        Plan { per_class: 0, ..small() },
+        Plan { per_class: 1, ..small() },
+        Plan { arms: vec![], ..small() },
+    ];
+    for plan in plans {
+        let (_folder, page) = report(&Plan { images: false, ..plan.clone() });
+        assert!(words(&page).contains("The answer") && !page.contains("NaN"), "{plan:?}");
+    }
+}
+
+#[test]
 fn an_arm_that_stopped_early_is_not_compared() {
     let folder = tempfile::tempdir().unwrap();
     small().write(folder.path());

@@ -3,8 +3,9 @@
 //! Old examples are those of every task before the last; R is the headline's reconstruction error
 //! after the last task.
 
-use super::{NONE, Outcome, View, subtract};
-use crate::study::{Scope, complete};
+use super::{NONE, Outcome, View, sentence, subtract};
+use crate::gauge::Scope;
+use crate::study::complete;
 use lethe_ledger::Split;
 use lethe_ledger::statistics::Interval;
 
@@ -93,7 +94,7 @@ fn over_members(view: &View<'_>, arm: &str, side: Membership) -> Outcome<Interva
 }
 
 fn first(intervals: lethe_ledger::Result<Vec<Interval>>) -> Outcome<Interval> {
-    let intervals = intervals.map_err(|error| error.to_string())?;
+    let intervals = intervals.map_err(sentence)?;
     intervals.first().copied().ok_or_else(|| "no number".to_owned())
 }
 

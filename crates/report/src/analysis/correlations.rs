@@ -1,7 +1,8 @@
 //! How energy goes with error, its rise, and the rise of the likelihood bound.
 
-use super::{NONE, Outcome, View};
-use crate::study::{EnergyForm, Gauge, complete};
+use super::{NONE, Outcome, View, sentence};
+use crate::gauge::{EnergyForm, Gauge};
+use crate::study::complete;
 use lethe_ledger::statistics::{Deciles, Interval, RankCorrelation, Trend};
 use lethe_ledger::{Quantity, Split};
 
@@ -132,8 +133,4 @@ pub(crate) fn loss_gauge(view: &View<'_>) -> Outcome<Gauge> {
         .min_by(|&a, &b| distance(a).total_cmp(&distance(b)))
         .ok_or("denoising_loss was not measured")?;
     Ok(Gauge { quantity: Quantity::DenoisingLoss, level: Some(level) })
-}
-
-fn sentence(error: lethe_ledger::Error) -> String {
-    error.to_string()
 }

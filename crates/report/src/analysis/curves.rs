@@ -1,7 +1,8 @@
 //! Forgetting curves: the mean error on the first task's examples while later tasks are learned.
 
-use super::{Outcome, View};
-use crate::study::{FIRST, Gauge, complete};
+use super::{Outcome, View, sentence};
+use crate::gauge::{FIRST, Gauge};
+use crate::study::complete;
 use lethe_ledger::statistics::Interval;
 
 /// The mean of a gauge over the optimizer steps since the first task.
@@ -39,7 +40,7 @@ pub(crate) fn measure(
     let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
     let (_, values) = complete(positions, &columns);
     let values: Vec<&[f64]> = values.iter().map(Vec::as_slice).collect();
-    let means = view.bootstrap.means(&values).map_err(|error| error.to_string())?;
+    let means = view.bootstrap.means(&values).map_err(sentence)?;
     Ok(Curve { arm: arm.to_owned(), points: steps.into_iter().zip(means).collect() })
 }
 

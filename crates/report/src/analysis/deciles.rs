@@ -1,9 +1,10 @@
 //! Error and its rise over ten equal groups of examples by energy.
 
-use super::{CONTROL, NONE, Outcome, View};
-use crate::study::{EnergyForm, Gauge, complete};
+use super::{CONTROL, NONE, Outcome, View, sentence};
+use crate::gauge::{EnergyForm, Gauge};
+use crate::study::complete;
 use lethe_ledger::statistics::{Deciles, Interval, Trend};
-use lethe_ledger::{Error as LedgerError, Quantity, Split};
+use lethe_ledger::{Quantity, Split};
 
 /// Decile means of one gauge under one form of the energy.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,8 +64,4 @@ pub(crate) fn gauges(view: &View<'_>) -> Vec<Gauge> {
     levels
         .map(|&level| Gauge { quantity: Quantity::ReconstructionError, level: Some(level) })
         .collect()
-}
-
-fn sentence(error: LedgerError) -> String {
-    error.to_string()
 }

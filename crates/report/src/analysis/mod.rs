@@ -10,8 +10,9 @@ pub(crate) mod extremes;
 pub(crate) mod headline;
 pub(crate) mod matrix;
 
+use crate::gauge::{EnergyForm, FIRST, Gauge, Scope};
 use crate::number;
-use crate::study::{EnergyForm, FIRST, Gauge, Scope, Study, complete};
+use crate::study::{Study, complete};
 use lethe_ledger::statistics::{Bootstrap, Deciles, Interval};
 use lethe_ledger::{Quantity, Split};
 
@@ -102,14 +103,14 @@ impl<'a> View<'a> {
     pub(crate) fn mean(&self, column: &[f64], positions: &[usize]) -> Outcome<Interval> {
         let (_, values) = complete(positions, &[column]);
         let values = values.first().map_or(&[][..], Vec::as_slice);
-        self.bootstrap.mean(values).map_err(|error| error.to_string())
+        self.bootstrap.mean(values).map_err(sentence)
     }
 
     /// The positions of the highest tenth by the leading energy.
     pub(crate) fn top_decile(&self, positions: &[usize]) -> Outcome<Vec<usize>> {
         let (_, energy) = self.leading_energy()?;
         let (kept, values) = complete(positions, &[&energy]);
-        let deciles = Deciles::by(&values[0]).map_err(|error| error.to_string())?;
+        let deciles = Deciles::by(&values[0]).map_err(sentence)?;
         Ok(deciles.top().iter().map(|&index| kept[index]).collect())
     }
 }
@@ -117,6 +118,11 @@ impl<'a> View<'a> {
 /// `a - b`, NaN where either is missing.
 pub(crate) fn subtract(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| a - b).collect()
+}
+
+/// Why a statistic has no value, as a sentence of the page.
+pub(crate) fn sentence(error: lethe_ledger::Error) -> String {
+    error.to_string()
 }
 
 /// A gauge in words.

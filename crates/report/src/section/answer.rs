@@ -2,7 +2,7 @@
 
 use super::{Context, paragraph, section};
 use crate::analysis::headline::{self, Finding, Headline};
-use crate::analysis::{NONE, Outcome, View, arms, correlations};
+use crate::analysis::{NONE, Outcome, View, arms, correlations, sentence};
 use crate::markup::Markup;
 use crate::number;
 use crate::study::complete;
@@ -75,8 +75,8 @@ fn by_decile(view: &View<'_>) -> Outcome<String> {
     let (form, energy) = view.leading_energy()?;
     let rise = view.increment(NONE, view.headline())?;
     let (_, columns) = complete(&view.first_task(Split::Train), &[&energy, &rise]);
-    let deciles = Deciles::by(&columns[0]).map_err(|error| error.to_string())?;
-    let means = deciles.means(&columns[1], &view.bootstrap).map_err(|error| error.to_string())?;
+    let deciles = Deciles::by(&columns[0]).map_err(sentence)?;
+    let means = deciles.means(&columns[1], &view.bootstrap).map_err(sentence)?;
     let (Some(lowest), Some(highest)) = (means.first(), means.last()) else {
         return Err("there are no deciles".into());
     };

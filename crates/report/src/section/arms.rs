@@ -72,9 +72,29 @@ fn write_figure(context: &Context<'_>, rows: &[ArmRow], body: &mut Markup) {
         })
         .collect();
     if !panels.is_empty() {
-        let caption = format!("{}. Points with {}", context.runs(), context.intervals());
+        let caption = format!(
+            "{}; {}. Points: means, with {}",
+            context.runs(),
+            sizes(rows),
+            context.intervals()
+        );
         figure(body, &panels, &[], &caption);
     }
+}
+
+/// How many examples each panel is about.
+fn sizes(rows: &[ArmRow]) -> String {
+    type Pick = fn(&ArmRow) -> &Outcome<Interval>;
+    let picks: [(&str, Pick); 3] = [
+        ("old training examples", |row| &row.all),
+        ("of them in the top energy decile", |row| &row.top_decile),
+        ("training examples of the newest task", |row| &row.newest),
+    ];
+    let size = |(words, pick): &(&str, Pick)| {
+        let interval = rows.iter().find_map(|row| pick(row).as_ref().ok())?;
+        Some(format!("{} {words}", interval.n))
+    };
+    picks.iter().filter_map(size).collect::<Vec<String>>().join(", ")
 }
 
 fn table(rows: &[ArmRow]) -> Table {

@@ -2,8 +2,8 @@
 
 use super::{Context, missing, paragraph, section};
 use crate::analysis::correlations::{self, Target};
+use crate::gauge::EnergyForm;
 use crate::markup::Markup;
-use crate::study::EnergyForm;
 use crate::table::{Cell, Column, Table};
 use lethe_ledger::Split;
 use std::collections::BTreeSet;

@@ -2,10 +2,11 @@
 
 use super::{Context, figure, level, missing, paragraph, section};
 use crate::analysis::curves::{self, Curve};
-use crate::analysis::{NONE, Outcome};
+use crate::analysis::{NONE, Outcome, sentence};
 use crate::figure::{Axis, Caption, Ink, LineChart, Series, Size};
+use crate::gauge::Gauge;
 use crate::markup::Markup;
-use crate::study::{Gauge, complete};
+use crate::study::complete;
 use lethe_ledger::Split;
 use lethe_ledger::statistics::Deciles;
 
@@ -95,8 +96,10 @@ fn write_panels(context: &Context<'_>, body: &mut Markup) {
             (Ink::BLUE, "none, lowest energy decile".to_owned()),
         ];
         let caption = format!(
-            "{}; the same curves on held-out examples, on the highest and lowest tenth of training examples by energy, and at the other noise levels. Bands: {}",
+            "{}; task 1: the same curves on {} held-out examples, on the highest and lowest tenth of {} training examples by energy, and on all of these at the other noise levels. Bands: {}",
             context.runs(),
+            held_out.len(),
+            view.first_task(Split::Train).len(),
             context.intervals()
         );
         figure(body, &panels, &legend, &caption);
@@ -107,7 +110,7 @@ fn by_energy(context: &Context<'_>) -> Outcome<Vec<(Ink, Curve)>> {
     let view = &context.view;
     let (_, energy) = view.leading_energy()?;
     let (kept, columns) = complete(&view.first_task(Split::Train), &[&energy]);
-    let deciles = Deciles::by(&columns[0]).map_err(|error| error.to_string())?;
+    let deciles = Deciles::by(&columns[0]).map_err(sentence)?;
     let ends = [(Ink::RED, deciles.members().last()), (Ink::BLUE, deciles.members().first())];
     ends.into_iter()
         .filter_map(|(ink, members)| Some((ink, members?)))

@@ -3,10 +3,11 @@
 use super::{Context, figure, level, missing, paragraph, section};
 use crate::analysis::deciles::{self, Profile};
 use crate::figure::{Axis, Caption, Ink, LineChart, Scatter, Series, Size};
+use crate::gauge::EnergyForm;
 use crate::markup::Markup;
 use crate::number;
-use crate::study::EnergyForm;
 use crate::table::{Cell, Column, Table};
+use lethe_ledger::Split;
 use lethe_ledger::statistics::Interval;
 
 /// Writes the section; the table holds every decile of every level and form.
@@ -36,8 +37,9 @@ pub(crate) fn write(context: &Context<'_>, page: &mut Markup) -> Table {
         }
         if !panels.is_empty() {
             let caption = format!(
-                "{}; the increment over deciles of the energy in distance form at the other noise levels. {}",
+                "{}; {} training examples of task 1: the increment over deciles of the energy in distance form at the other noise levels. {}",
                 context.runs(),
+                view.first_task(Split::Train).len(),
                 context.intervals()
             );
             figure(

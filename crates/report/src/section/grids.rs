@@ -4,10 +4,10 @@ use super::{Context, missing, paragraph, section};
 use crate::analysis::extremes::{self, Extreme};
 use crate::analysis::{NONE, View};
 use crate::error::{Error, Result};
+use crate::gauge::{FIRST, Scope};
 use crate::markup::Markup;
 use crate::number;
 use crate::sprite::Sheet;
-use crate::study::{FIRST, Scope};
 
 /// Examples on each side.
 const N: usize = 12;

@@ -5,6 +5,7 @@ use crate::analysis::matrix;
 use crate::figure::{Caption, HeatMap};
 use crate::markup::Markup;
 use crate::table::{Cell, Column, Table};
+use lethe_ledger::Split;
 use lethe_ledger::forgetting::{BackwardTransfer, Forgetting, RetentionMatrix};
 
 /// Writes the section; the table holds every cell of every arm.
@@ -43,12 +44,20 @@ fn write_maps(context: &Context<'_>, matrices: &[(&String, RetentionMatrix)], bo
         .collect();
     if !maps.is_empty() {
         let caption = format!(
-            "{}; mean R at {}, darker is higher, one scale for all arms.",
+            "{}; mean R at {} over {} training examples of task 1, 2, ...; darker is higher, one scale for all arms.",
             context.runs(),
-            context.level()
+            context.level(),
+            sizes(context)
         );
         figure(body, &maps, &[], &caption);
     }
+}
+
+/// Training examples of each task.
+fn sizes(context: &Context<'_>) -> String {
+    let view = &context.view;
+    let size = |task| view.study.positions(Split::Train, |of| of == task).len().to_string();
+    (1..=view.last()).map(size).collect::<Vec<String>>().join(", ")
 }
 
 fn map(arm: &str, matrix: &RetentionMatrix, range: (f64, f64)) -> Markup {

@@ -15,9 +15,9 @@ pub(crate) mod training;
 use crate::analysis::View;
 use crate::figure::{Ink, write_legend};
 use crate::folder::RunFolder;
+use crate::gauge::Scope;
 use crate::markup::Markup;
 use crate::number;
-use crate::study::Scope;
 
 /// What every section is given.
 #[derive(Debug, Clone, Copy)]

@@ -2,9 +2,9 @@
 
 use super::{Context, missing, paragraph, section};
 use crate::error::{Error, Result};
+use crate::gauge::FIRST;
 use crate::markup::Markup;
 use crate::sprite::Picture;
-use crate::study::FIRST;
 use lethe_ledger::SpriteLayout;
 
 /// Tiles shown of a sheet, across and down: enough to judge, large enough to see.

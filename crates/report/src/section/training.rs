@@ -28,16 +28,16 @@ pub(crate) fn write(context: &Context<'_>, page: &mut Markup) {
         paragraph(
             body,
             &format!(
-                "Run {} (seed {}). Each point is the mean of neighbouring records, at most {N_POINTS} to a curve. Quartiles are quarters of the timesteps, from little noise to much. The validation loss has frozen noise and timesteps.",
-                run.run, run.seed
+                "Each point is the mean of neighbouring records, at most {N_POINTS} to a curve. Quartiles are quarters of the timesteps, from little noise to much. The validation loss has frozen noise and timesteps."
             ),
         );
-        write_losses(&trainings, body);
-        write_quartiles(&trainings, body);
+        let who = format!("Run {} (seed {})", run.run, run.seed);
+        write_losses(&who, &trainings, body);
+        write_quartiles(&who, &trainings, body);
     });
 }
 
-fn write_losses(trainings: &Trainings<'_>, body: &mut Markup) {
+fn write_losses(who: &str, trainings: &Trainings<'_>, body: &mut Markup) {
     type Pick = fn(&TrainingRecord) -> Option<f64>;
     let quantities: [(&str, &str, Pick); 3] = [
         ("loss", "training loss", |record| Some(record.loss)),
@@ -75,11 +75,11 @@ fn write_losses(trainings: &Trainings<'_>, body: &mut Markup) {
         body,
         &panels,
         &legend,
-        "Losses and gradient norms over the optimizer steps of each task.",
+        &format!("{who}; losses and gradient norms over the optimizer steps of each task."),
     );
 }
 
-fn write_quartiles(trainings: &Trainings<'_>, body: &mut Markup) {
+fn write_quartiles(who: &str, trainings: &Trainings<'_>, body: &mut Markup) {
     let inks = [Ink::BLUE, Ink::GREEN, Ink::REFERENCE, Ink::RED];
     let panels: Vec<Markup> = trainings
         .iter()
@@ -104,7 +104,12 @@ fn write_quartiles(trainings: &Trainings<'_>, body: &mut Markup) {
     let names = ["first quartile (least noise)", "second", "third", "fourth (most noise)"];
     let legend: Vec<(Ink, String)> =
         inks.into_iter().zip(names).map(|(ink, name)| (ink, name.to_owned())).collect();
-    figure(body, &panels, &legend, "Training loss over each quarter of the timesteps.");
+    figure(
+        body,
+        &panels,
+        &legend,
+        &format!("{who}; training loss over each quarter of the timesteps."),
+    );
 }
 
 fn panel(name: String, label: String, series: Vec<Series>) -> Markup {

@@ -96,13 +96,15 @@ fn energies_are_against_the_own_task_and_leave_one_out_comes_first() {
 fn what_belongs_to_another_run_is_refused() {
     let good = || measurement("seed-1", "none", 2, 100, [1.0, 2.0, 3.0]);
     let twice = [good(), good()];
-    let cases: [(&str, Vec<Measurement>); 5] = [
+    let cases: [(&str, Vec<Measurement>); 7] = [
         ("run: expected a run of run.json", vec![Measurement { run: "seed-9".into(), ..good() }]),
         ("arm: expected an arm of run.json", vec![Measurement { arm: "magic".into(), ..good() }]),
         (
             "learned_through: expected a task up to 2",
             vec![Measurement { learned_through: 3, ..good() }],
         ),
+        ("learned_through: expected a task", vec![Measurement { learned_through: 1, ..good() }]),
+        ("learned_through: expected a task", vec![Measurement { arm: FIRST.into(), ..good() }]),
         (
             "examples: expected ids of examples.json",
             vec![Measurement { examples: vec![10, 11, 99], ..good() }],
