@@ -5,6 +5,7 @@
 //! *damaged*, which nothing here repairs.
 //! The bytes are a function of the records alone, so that a resumed run equals an unbroken one.
 
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::line;
 use serde::Serialize;
@@ -143,6 +144,7 @@ impl<R: Record> Journal<R> {
             .create(true)
             .open(path)
             .map_err(Error::io(path, "open for appending"))?;
+        durable::sync_folder(path)?;
         Ok(Self { path: path.to_owned(), file, offset: 0, torn_bytes: 0, record: PhantomData })
     }
 

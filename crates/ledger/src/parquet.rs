@@ -107,7 +107,6 @@ fn properties(manifest: String) -> WriterProperties {
         .set_dictionary_enabled(true)
         // Values hardly repeat: a dictionary of them would be built and thrown away.
         .set_column_dictionary_enabled(ColumnPath::from("value"), false)
-        .set_max_row_group_row_count(Some(ROWS_PER_GROUP.max(1)))
         .set_key_value_metadata(Some(vec![KeyValue::new(MANIFEST_KEY.to_owned(), manifest)]))
         .build()
 }

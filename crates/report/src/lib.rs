@@ -1,6 +1,6 @@
 //! From the ledger to tables, figures and one page.
 //!
-//! [`write`] reads a run folder and writes into it
+//! [`write()`] reads a run folder and writes into it
 //!
 //! | file           | what                                                                      |
 //! |----------------|---------------------------------------------------------------------------|
@@ -40,6 +40,7 @@ pub use error::{Error, Result};
 
 use folder::RunFolder;
 use lethe_ledger::durable;
+use lethe_ledger::statistics::Bootstrap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -49,8 +50,11 @@ use std::path::{Path, PathBuf};
 /// [`Error::Ledger`], [`Error::Image`] or [`Error::Inconsistent`] for damaged input, with file and
 /// line or field; [`Error::Io`]. Nothing is written unless everything could be rendered.
 pub fn write(folder: impl AsRef<Path>) -> Result<PathBuf> {
-    let folder = folder.as_ref();
-    let page = page::render(&RunFolder::open(folder)?)?;
+    write_with(folder.as_ref(), Bootstrap::default())
+}
+
+fn write_with(folder: &Path, bootstrap: Bootstrap) -> Result<PathBuf> {
+    let page = page::render(&RunFolder::open(folder)?, bootstrap)?;
     let tables = folder.join("tables");
     fs::create_dir_all(&tables).map_err(Error::io(&tables, "create"))?;
     for (name, table) in &page.tables {

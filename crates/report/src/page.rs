@@ -6,6 +6,7 @@ use crate::markup::Markup;
 use crate::number;
 use crate::section::{self, Context};
 use crate::table::Table;
+use lethe_ledger::statistics::Bootstrap;
 
 /// The page and the tables that stand beside it.
 #[derive(Debug)]
@@ -32,9 +33,9 @@ const CONTENTS: [(&str, &str); 11] = [
     ("#provenance", "Provenance"),
 ];
 
-/// Renders a run folder.
-pub(crate) fn render(folder: &RunFolder) -> Result<Page> {
-    let context = Context::new(folder);
+/// Renders a run folder with intervals from this bootstrap.
+pub(crate) fn render(folder: &RunFolder, bootstrap: Bootstrap) -> Result<Page> {
+    let context = Context::new(folder, bootstrap);
     let mut main = Markup::new();
     let mut tables = Vec::new();
     section::answer::write(&context, &mut main);
@@ -53,7 +54,7 @@ pub(crate) fn render(folder: &RunFolder) -> Result<Page> {
 
 fn document(context: &Context<'_>, main: &Markup) -> Markup {
     let manifest = context.view.study.manifest();
-    let title = format!("What did the model forget? {}", manifest.name);
+    let title = format!("{}: what did the model forget?", manifest.name);
     let mut page = Markup::new();
     page.constant("<!DOCTYPE html>\n").element("html", &[("lang", "en")], |html| {
         html.element("head", &[], |head| {

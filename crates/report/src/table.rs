@@ -66,6 +66,10 @@ impl Column {
     }
 }
 
+/// What scrolls must be reachable by keyboard, and named.
+const FRAME: [(&str, &str); 4] =
+    [("class", "table"), ("tabindex", "0"), ("role", "region"), ("aria-label", "Table")];
+
 /// Rows under columns.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Table {
@@ -86,7 +90,7 @@ impl Table {
 
     /// Appends the table to a page, in a frame that scrolls where the screen is narrow.
     pub(crate) fn write_html(&self, page: &mut Markup) {
-        page.element("div", &[("class", "table"), ("tabindex", "0")], |frame| {
+        page.element("div", &FRAME, |frame| {
             frame.element("table", &[], |table| {
                 table.element("thead", &[], |head| {
                     head.element("tr", &[], |row| {

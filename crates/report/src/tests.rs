@@ -13,10 +13,15 @@ fn small() -> Plan {
     }
 }
 
+/// A report with few draws: enough for every law but the width of an interval.
+fn draft(folder: &Path) -> Result<PathBuf> {
+    write_with(folder, Bootstrap { draws: 300, ..Bootstrap::default() })
+}
+
 fn report(plan: &Plan) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     plan.write(folder.path());
-    let path = write(folder.path()).unwrap();
+    let path = draft(folder.path()).unwrap();
     let page = fs::read_to_string(path).unwrap();
     (folder, page)
 }
@@ -130,7 +135,7 @@ fn more_than_two_tasks_fill_the_matrix() {
 fn the_same_folder_gives_the_same_bytes() {
     let (folder, page) = report(&small());
     let claims = csv(&folder, "claims.csv");
-    assert_eq!(fs::read_to_string(write(folder.path()).unwrap()).unwrap(), page);
+    assert_eq!(fs::read_to_string(draft(folder.path()).unwrap()).unwrap(), page);
     assert_eq!(csv(&folder, "claims.csv"), claims);
 }
 
@@ -159,7 +164,7 @@ fn what_was_not_measured_is_said() {
     }
     assert!(csv(&folder, "claims.csv").contains(",not measured,not measured"));
     fs::remove_file(folder.path().join("training.jsonl")).unwrap();
-    let page = fs::read_to_string(write(folder.path()).unwrap()).unwrap();
+    let page = fs::read_to_string(draft(folder.path()).unwrap()).unwrap();
     assert!(words(&page).contains("training.jsonl holds no record of the first run"));
 }
 
@@ -169,7 +174,7 @@ fn a_run_without_any_measurement_still_has_a_page() {
     let plan = Plan { images: false, ..small() };
     plan.write(folder.path());
     fs::write(folder.path().join("ledger.jsonl"), "").unwrap();
-    let page = fs::read_to_string(write(folder.path()).unwrap()).unwrap();
+    let page = fs::read_to_string(draft(folder.path()).unwrap()).unwrap();
     let text = words(&page);
     assert!(text.contains("Whether there was forgetting is not known"));
     assert_eq!(text.matches("not measured: ").count(), 6, "six claims");
@@ -202,7 +207,7 @@ fn an_arm_that_stopped_early_is_not_compared() {
     let kept: Vec<&str> = text.lines().filter(is_kept).collect();
     assert!(kept.len() < text.lines().count());
     fs::write(&path, kept.join("\n") + "\n").unwrap();
-    let page = fs::read_to_string(write(folder.path()).unwrap()).unwrap();
+    let page = fs::read_to_string(draft(folder.path()).unwrap()).unwrap();
     let expected = "was not measured after task 2 of arm random";
     assert!(words(&page).contains(expected));
 }
@@ -225,7 +230,7 @@ fn damaged_input_is_named_and_nothing_is_written() {
         let folder = tempfile::tempdir().unwrap();
         small().write(folder.path());
         damage(folder.path());
-        let message = write(folder.path()).unwrap_err().to_string();
+        let message = draft(folder.path()).unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");
         assert!(!folder.path().join("report.html").exists());
     }
@@ -245,7 +250,7 @@ fn a_line_that_was_being_written_is_mentioned() {
     let mut text = fs::read_to_string(&path).unwrap();
     text.push_str("{\"run\":\"se");
     fs::write(&path, text).unwrap();
-    let page = fs::read_to_string(write(folder.path()).unwrap()).unwrap();
+    let page = fs::read_to_string(draft(folder.path()).unwrap()).unwrap();
     assert!(words(&page).contains("The last line of ledger.jsonl has no end (10 bytes)"));
 }
 

@@ -33,11 +33,6 @@ pub(crate) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// A view with 5000 draws and 95 % intervals.
-    pub(crate) fn new(study: &'a Study, scope: Scope) -> Self {
-        Self { study, scope, bootstrap: Bootstrap::default() }
-    }
-
     /// The reconstruction error at the level of the headline.
     pub(crate) fn headline(&self) -> Gauge {
         Gauge::reconstruction(self.study.manifest().headline_level)

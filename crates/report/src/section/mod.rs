@@ -18,6 +18,7 @@ use crate::folder::RunFolder;
 use crate::gauge::Scope;
 use crate::markup::Markup;
 use crate::number;
+use lethe_ledger::statistics::Bootstrap;
 
 /// What every section is given.
 #[derive(Debug, Clone, Copy)]
@@ -29,8 +30,8 @@ pub(crate) struct Context<'a> {
 
 impl<'a> Context<'a> {
     /// A run folder, seen over all runs.
-    pub(crate) fn new(folder: &'a RunFolder) -> Self {
-        Self { folder, view: View::new(&folder.study, Scope::All) }
+    pub(crate) fn new(folder: &'a RunFolder, bootstrap: Bootstrap) -> Self {
+        Self { folder, view: View { study: &folder.study, scope: Scope::All, bootstrap } }
     }
 
     /// Runs and seeds in words: the beginning of every caption.
