@@ -37,7 +37,7 @@ pub(crate) fn write(context: &Context<'_>, page: &mut Markup) -> Result<()> {
         paragraph(
             body,
             &format!(
-                "Run {} (seed {}): a corner of the sheet that each network drew. A model that forgot task 1 draws the newest task only.",
+                "Run {} (seed {}): a corner of the sheet that each network drew. A model that has forgotten task 1 would draw the newest task only.",
                 run.run, run.seed
             ),
         );
