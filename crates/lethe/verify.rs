@@ -1,0 +1,168 @@
+//! Proof that a folder's network is what it claims: every tensor there and finite, and, beside a reference made by the
+//! Python original, the distance of outputs, gradients, training steps and sampling walks.
+//!
+//! Names in a reference, all optional; images are [batch, channels, height, width] as torch has them:
+//! - `unet.x`, `unet.t`, `unet.noise` (and `unet.class_labels`) → `unet.out`, and `unet.grad.<parameter>` of mean((out − noise)²);
+//! - with `adamw.learning_rate`, `adamw.betas`, `adamw.eps`, `adamw.weight_decay`, `adamw.clip`, `ema.decay` as well →
+//!   `unet.after<k>.<parameter>` and `unet.ema<k>.<parameter>` after k steps on that batch, `unet.losses`, `unet.gradient_norms`;
+//! - `ddim.x`, `ddim.timesteps` → `ddim.out` (η = 0); `ddpm.x`, `ddpm.timesteps`, `ddpm.noise` → `ddpm.out` (fixed_small);
+//!   both clip to [−1, 1], linear schedule of Ho et al. unless the folder holds a scheduler.
+
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{DType, Device, Tensor};
+use lethe_candlex::tape::{Gradients, Tape, Value};
+use lethe_candlex::weights::WeightFile;
+use lethe_diffusion::denoiser::{Condition, Network, Pass};
+use lethe_diffusion::objective::denoising_loss;
+use lethe_pixel::folder::Pretrained;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Distance of one thing from its reference.
+#[derive(Clone, Debug, Serialize)]
+pub struct Distance {
+    /// Its name in the reference.
+    pub name: String,
+    /// max |ours − reference| / max |reference|; for the bias of attention's keys, whose gradient vanishes, over the
+    /// largest gradient of the same layer's weight.
+    pub relative_error: f64,
+}
+
+/// A reference file, read by name.
+pub struct Reference {
+    file: WeightFile,
+}
+
+impl Reference {
+    /// # Errors
+    /// When the file cannot be read, or holds a name that none of the checks knows.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = WeightFile::open(path)?;
+        let known = |name: &str| {
+            const PREFIXES: [&str; 5] = ["unet.", "adamw.", "ema.", "ddim.", "ddpm."];
+            PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        };
+        if let Some(name) = file.names().find(|name| !known(name)) {
+            bail!("{}: `{name}` is no name that verification knows (see `lethe models verify --help`)", path.display());
+        }
+        Ok(Self { file })
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.file.info(name).is_ok()
+    }
+
+    fn names(&self, prefix: &str) -> Vec<String> {
+        self.file.names().filter(|name| name.starts_with(prefix)).map(String::from).collect()
+    }
+
+    fn get(&mut self, name: &str) -> Result<Tensor> {
+        Ok(self.file.tensor(name)?)
+    }
+
+    /// [batch, channels, height, width] → [batch, height, width, channels], in `dtype`.
+    fn image(&mut self, name: &str, dtype: DType) -> Result<Tensor> {
+        let image = self.get(name)?;
+        ensure!(image.rank() == 4, "{name}: expected [batch, channels, height, width], got {:?}", image.dims());
+        Ok(image.permute((0, 2, 3, 1))?.contiguous()?.to_dtype(dtype)?)
+    }
+
+    fn numbers(&mut self, name: &str) -> Result<Vec<f64>> {
+        Ok(self.get(name)?.flatten_all()?.to_vec1()?)
+    }
+}
+
+/// max |a − b| over max of `scale` (b itself, as a rule).
+fn relative_error(a: &Tensor, b: &Tensor, scale: &Tensor) -> Result<f64> {
+    ensure!(a.dims() == b.dims(), "shapes differ: ours {:?}, the reference's {:?}", a.dims(), b.dims());
+    let largest = |t: &Tensor| -> Result<f64> {
+        Ok(t.to_dtype(DType::F64)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>()?)
+    };
+    let difference = largest(&(a.to_dtype(DType::F64)? - b.to_dtype(DType::F64)?)?)?;
+    let scale = largest(scale)?;
+    Ok(if difference == 0. { 0. } else { difference / scale })
+}
+
+/// One batch as the reference gives it.
+struct Batch {
+    x: Tensor,
+    noise: Tensor,
+    timesteps: Vec<f64>,
+    classes: Option<Vec<u32>>,
+}
+
+impl Batch {
+    fn read(reference: &mut Reference, dtype: DType) -> Result<Self> {
+        let classes = match reference.has("unet.class_labels") {
+            true => Some(reference.numbers("unet.class_labels")?.iter().map(|&class| class as u32).collect()),
+            false => None,
+        };
+        Ok(Self {
+            x: reference.image("unet.x", dtype)?,
+            noise: reference.image("unet.noise", dtype)?,
+            timesteps: reference.numbers("unet.t")?,
+            classes,
+        })
+    }
+
+    fn pass(&self) -> Pass<'_> {
+        Pass::plain(self.classes.as_deref().map_or(Condition::Unconditional, Condition::Classes))
+    }
+
+    /// Output, loss and gradients of mean((out − noise)²).
+    fn step(&self, network: &Pretrained) -> Result<(Tensor, f64, Gradients)> {
+        let tape = Tape::recording(&network.loaded.store);
+        let x = Value::constant(self.x.clone());
+        let output = network.unet.forward(&tape, &x, &self.timesteps, &self.pass())?;
+        let tensor = output.tensor().clone();
+        let loss = denoising_loss(&tensor, &self.noise, &vec![1.; self.timesteps.len()])?;
+        let gradients = tape.backward(&output, loss.gradient)?;
+        Ok((tensor, loss.mean, gradients))
+    }
+}
+
+/// Compares everything that `reference` holds with what `network` computes.
+///
+/// # Errors
+/// When the reference lacks an input, or a tensor has another shape than ours.
+pub fn compare(network: &Pretrained, reference: &mut Reference) -> Result<Vec<Distance>> {
+    let mut distances = Vec::new();
+    if reference.has("unet.x") {
+        let batch = Batch::read(reference, network.loaded.store.flat().dtype())?;
+        let (output, _, gradients) = batch.step(network)?;
+        let expected = reference.image("unet.out", DType::F64)?;
+        let relative_error = relative_error(&output, &expected, &expected).context("unet.out")?;
+        distances.push(Distance { name: "unet.out".into(), relative_error });
+        distances.extend(compare_gradients(network, &gradients, reference)?);
+    }
+    Ok(distances)
+}
+
+fn compare_gradients(network: &Pretrained, gradients: &Gradients, reference: &mut Reference) -> Result<Vec<Distance>> {
+    let store = &network.loaded.store;
+    let indices: BTreeMap<&str, usize> = store.iter().enumerate().map(|(index, (name, _))| (name, index)).collect();
+    let mut distances = Vec::new();
+    for name in reference.names("unet.grad.") {
+        let parameter = lethe_pixel::folder::todays_name(&name["unet.grad.".len()..]);
+        let index = *indices.get(parameter.as_str()).with_context(|| format!("{name}: no such parameter"))?;
+        let zeros = store.tensor(index).zeros_like()?;
+        let ours = gradients.parameter(index).unwrap_or(&zeros);
+        let expected = reference.get(&name)?;
+        let scale = match name.strip_suffix("to_k.bias").or(name.strip_suffix("key.bias")) {
+            Some(_) => reference.get(&name.replace("bias", "weight"))?,
+            None => expected.clone(),
+        };
+        let relative_error = relative_error(ours, &expected, &scale).with_context(|| name.clone())?;
+        distances.push(Distance { name, relative_error });
+    }
+    Ok(distances)
+}
+
+/// Reads the network of `folder` on the CPU, in 32-bit floats.
+///
+/// # Errors
+/// Everything in the folder that does not fit.
+pub fn read(folder: &Path) -> Result<Pretrained> {
+    Ok(lethe_pixel::folder::read(folder, DType::F32, &Device::Cpu)?)
+}
