@@ -26,6 +26,37 @@ pub(crate) fn exp<M: MulAdd>(x: f32) -> f32 {
     M::mul_add(p, r * r, r + 1.) * power
 }
 
+/// (e^x, e^x − 1) in 64 bits for x ≤ 0, each to about two units in its last place, without a branch.
+///
+/// x = n·ln 2 + r, e^r − 1 by its series to the 13th order, e^x − 1 = 2^n·(e^r − 1) + (2^n − 1).
+#[inline(always)]
+pub(crate) fn exp_and_m1(x: f64) -> (f64, f64) {
+    const ROUND: f64 = 6_755_399_441_055_744.; // 1.5 · 2^52
+    const LN2: [f64; 2] = [0.693_147_180_369_123_8, 1.908_214_929_270_587_7e-10];
+    let x = if x < -708. { -708. } else { x };
+    let n = (x * std::f64::consts::LOG2_E + ROUND) - ROUND;
+    let r = (x - n * LN2[0]) - n * LN2[1];
+    let mut series = 1. / 6_227_020_800.;
+    for factorial in [
+        479_001_600.,
+        39_916_800.,
+        3_628_800.,
+        362_880.,
+        40_320.,
+        5_040.,
+        720.,
+        120.,
+        24.,
+        6.,
+        2.,
+        1.,
+    ] {
+        series = series * r + 1. / factorial;
+    }
+    let power = f64::from_bits(((n as i64).wrapping_add(1023) as u64) << 52);
+    (power * (1. + series * r), power * (series * r) + (power - 1.))
+}
+
 /// 1 / (1 + e^−x).
 #[inline(always)]
 pub(crate) fn sigmoid<M: MulAdd>(x: f32) -> f32 {
@@ -49,6 +80,19 @@ mod tests {
             assert!(error(exp::<Fused>(x), exact) <= 2. * f64::from(f32::EPSILON), "{x}");
             assert!(error(exp::<Separate>(x), exact) <= 2. * f64::from(f32::EPSILON), "{x}");
         }
+    }
+
+    #[test]
+    fn both_forms_of_exp_are_good_for_small_and_large_arguments() {
+        for i in 0..200_000 {
+            let x = -10f64.powf(f64::from(i) / 200_000. * 20. - 17.2);
+            let (exp, excess) = exp_and_m1(x);
+            assert!((excess - x.exp_m1()).abs() <= 3. * f64::EPSILON * x.exp_m1().abs(), "{x}");
+            assert!((exp - x.exp()).abs() <= 3. * f64::EPSILON * x.exp().max(1e-300), "{x}");
+        }
+        assert!(exp_and_m1(0.) == (1., 0.));
+        assert!(exp_and_m1(f64::NEG_INFINITY).0 < 1e-300 && exp_and_m1(f64::NEG_INFINITY).1 == -1.);
+        assert!(exp_and_m1(f64::NAN).0.is_nan() && exp_and_m1(f64::NAN).1.is_nan());
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod concat;
 pub mod conv2d;
 pub mod ema;
 pub mod group_norm;
+pub mod hopfield_energy;
 pub mod upsample;
 
 pub use simd::{InstructionSet, instruction_set};

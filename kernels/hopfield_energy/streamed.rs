@@ -1,0 +1,305 @@
+//! The law in blocks: a product of queries and patterns, then running sums with a running maximum.
+//!
+//! For each query the blocks add to
+//! A = Σ a, T = Σ a·e^{l − M}, S = Σ a·(e^{l − M} − 1), U = Σ a·e^{l − M}·(l − M + log a), with M the largest l so far.
+//! S keeps log(T/A) exact where all l are nearly equal (small β), T where one pattern outweighs the rest.
+
+use super::{Form, Question, Wanted};
+use crate::elementary::exp_and_m1;
+use gemm::Parallelism;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Queries of a task, and patterns of a block.
+const BLOCK: usize = 1024;
+
+/// A precision in which products are taken.
+pub(super) trait Precision: Copy + Send + Sync + 'static {
+    const ZERO: Self;
+    const ONE: Self;
+    fn wide(self) -> f64;
+    fn narrow(x: f64) -> Self;
+}
+
+impl Precision for f32 {
+    const ZERO: Self = 0.;
+    const ONE: Self = 1.;
+    fn wide(self) -> f64 {
+        self.into()
+    }
+    fn narrow(x: f64) -> Self {
+        x as Self
+    }
+}
+
+impl Precision for f64 {
+    const ZERO: Self = 0.;
+    const ONE: Self = 1.;
+    fn wide(self) -> f64 {
+        self
+    }
+    fn narrow(x: f64) -> Self {
+        x
+    }
+}
+
+/// Answers for a run of queries.
+pub(super) struct Answers {
+    pub energy: Vec<f64>,
+    pub entropy: Vec<f64>,
+    /// [n, d], empty where it was not wanted.
+    pub retrieved: Vec<f64>,
+}
+
+/// What every task shares.
+struct Patterns<'a, T> {
+    values: &'a [T],
+    d: usize,
+    /// ½‖ξ_μ‖².
+    half_norms: Vec<f64>,
+    question: &'a Question<'a>,
+}
+
+pub(super) fn energy<T: Precision>(
+    queries: &[T],
+    patterns: &[T],
+    d: usize,
+    question: &Question,
+) -> Answers {
+    let rows = |values: &[T]| values.len() / d.max(1);
+    let half_norms = match question.form {
+        Form::Dot => Vec::new(),
+        Form::Distance => patterns.par_chunks(d.max(1)).map(half_norm).collect(),
+    };
+    let patterns = Patterns { values: patterns, d, half_norms, question };
+    let blocks: Vec<Range<usize>> = (0..rows(queries))
+        .step_by(BLOCK)
+        .map(|first| first..(first + BLOCK).min(rows(queries)))
+        .collect();
+    let parts: Vec<Answers> = blocks
+        .into_par_iter()
+        .map(|block| patterns.answer(&queries[block.start * d..block.end * d], block))
+        .collect();
+    let mut answers = Answers { energy: Vec::new(), entropy: Vec::new(), retrieved: Vec::new() };
+    for part in parts {
+        answers.energy.extend(part.energy);
+        answers.entropy.extend(part.entropy);
+        answers.retrieved.extend(part.retrieved);
+    }
+    answers
+}
+
+fn half_norm<T: Precision>(x: &[T]) -> f64 {
+    0.5 * x.iter().map(|x| x.wide() * x.wide()).sum::<f64>()
+}
+
+/// Running sums of one query; the letters are those at the top of the file.
+#[derive(Clone, Copy)]
+struct Sums {
+    largest: f64,
+    masses: f64,
+    total: f64,
+    excess: f64,
+    moment: f64,
+}
+
+impl Sums {
+    const EMPTY: Self =
+        Self { largest: f64::NEG_INFINITY, masses: 0., total: 0., excess: 0., moment: 0. };
+
+    /// Moves the reference point up to `largest`; returns the factor by which earlier weights shrink.
+    fn raise(&mut self, largest: f64) -> f64 {
+        if largest <= self.largest {
+            return 1.;
+        }
+        if self.masses == 0. {
+            self.largest = largest;
+            return 0.;
+        }
+        let (shift, shrink) = (self.largest - largest, (self.largest - largest).exp_m1());
+        let factor = 1. + shrink;
+        self.moment = factor * (self.moment + self.total * shift);
+        self.excess = factor * self.excess + self.masses * shrink;
+        self.total *= factor;
+        self.largest = largest;
+        factor
+    }
+
+    /// log Σ a·e^l, and log (Σ a·e^l / Σ a) where `mean`.
+    fn log_sum(&self, form: Form) -> f64 {
+        match form {
+            Form::Dot => self.largest + self.total.ln(),
+            Form::Distance if self.excess > -0.5 * self.masses => {
+                self.largest + (self.excess / self.masses).ln_1p()
+            }
+            Form::Distance => self.largest + (self.total / self.masses).ln(),
+        }
+    }
+
+    /// −Σ p log p = log T − U / T.
+    fn entropy(&self) -> f64 {
+        (self.total.ln() - self.moment / self.total).max(0.)
+    }
+}
+
+impl<T: Precision> Patterns<'_, T> {
+    fn answer(&self, queries: &[T], block: Range<usize>) -> Answers {
+        let (n, d, m) = (block.len(), self.d, self.values.len() / self.d);
+        let half_norms: Vec<f64> = queries.chunks_exact(d).map(half_norm).collect();
+        let mut sums = vec![Sums::EMPTY; n];
+        let wants = self.question.wanted == Wanted::Retrieved;
+        let mut retrieved = vec![T::ZERO; if wants { n * d } else { 0 }];
+        let mut similarities = Vec::new();
+        for first in (0..m).step_by(BLOCK) {
+            let own = first..(first + BLOCK).min(m);
+            let patterns = &self.values[own.start * d..own.end * d];
+            similarities.clear();
+            similarities.resize(n * own.len(), T::ZERO);
+            multiply(
+                &mut similarities,
+                T::ZERO,
+                (queries, d, 1),
+                (patterns, 1, d),
+                [n, own.len(), d],
+            );
+            for (row, similarities) in similarities.chunks_exact_mut(own.len()).enumerate() {
+                let left_out =
+                    self.question.left_out.and_then(|left_out| left_out[block.start + row]);
+                let factor =
+                    self.add(&mut sums[row], half_norms[row], similarities, own.clone(), left_out);
+                if wants && factor != 1. {
+                    let factor = T::narrow(factor);
+                    retrieved[row * d..(row + 1) * d]
+                        .iter_mut()
+                        .for_each(|x| *x = T::narrow(x.wide() * factor.wide()));
+                }
+            }
+            if wants {
+                let weights = (similarities.as_slice(), own.len(), 1);
+                multiply(&mut retrieved, T::ONE, weights, (patterns, d, 1), [n, d, own.len()]);
+            }
+        }
+        self.finish(&sums, &half_norms, &retrieved)
+    }
+
+    /// Adds one block of patterns to one query's sums; the similarities become weights a·e^{l − M}.
+    ///
+    /// Returns the factor by which what was gathered before shrinks.
+    fn add(
+        &self,
+        sums: &mut Sums,
+        half_norm: f64,
+        similarities: &mut [T],
+        own: Range<usize>,
+        left_out: Option<usize>,
+    ) -> f64 {
+        let beta = self.question.inverse_temperature;
+        let out = left_out.filter(|index| own.contains(index)).map(|index| index - own.start);
+        let mut logits = [0.; BLOCK];
+        let logits = &mut logits[..own.len()];
+        match self.question.form {
+            Form::Dot => {
+                logits.iter_mut().zip(&*similarities).for_each(|(l, s)| *l = beta * s.wide())
+            }
+            Form::Distance => {
+                let norms = &self.half_norms[own.clone()];
+                for ((l, s), norm) in logits.iter_mut().zip(&*similarities).zip(norms) {
+                    // A distance cannot be negative; rounding can make it so. A NaN passes.
+                    let similarity = s.wide() - norm - half_norm;
+                    *l = beta * if similarity > 0. { 0. } else { similarity };
+                }
+            }
+        }
+        if let Some(out) = out {
+            logits[out] = f64::NEG_INFINITY;
+        }
+        // A NaN must reach the sums: `max` would drop it.
+        let largest =
+            logits.iter().fold(f64::NEG_INFINITY, |a, &b| if b > a || b.is_nan() { b } else { a });
+        if largest == f64::NEG_INFINITY {
+            similarities.fill(T::ZERO);
+            return 1.;
+        }
+        let factor = sums.raise(largest);
+        for (index, (logit, weight)) in logits.iter().zip(similarities).enumerate() {
+            if Some(index) == out {
+                *weight = T::ZERO;
+                continue;
+            }
+            let mass = self.question.masses.map_or(1., |masses| masses[own.start + index]);
+            let shifted = logit - sums.largest;
+            let (weight_of_one, excess) = exp_and_m1(shifted);
+            let value = mass * weight_of_one;
+            sums.masses += mass;
+            sums.excess += mass * excess;
+            sums.total += value;
+            // Weights that vanished add nothing, and −∞ · 0 must not become NaN.
+            if value > 0. {
+                sums.moment += value * (shifted + if mass == 1. { 0. } else { mass.ln() });
+            } else if value.is_nan() {
+                sums.moment = f64::NAN;
+            }
+            *weight = T::narrow(value);
+        }
+        factor
+    }
+
+    fn finish(&self, sums: &[Sums], half_norms: &[f64], retrieved: &[T]) -> Answers {
+        let beta = self.question.inverse_temperature;
+        let energy = |(sums, half_norm): (&Sums, &f64)| match self.question.form {
+            Form::Dot => half_norm - sums.log_sum(Form::Dot) / beta,
+            Form::Distance => -sums.log_sum(Form::Distance) / beta,
+        };
+        let rows = retrieved.chunks_exact(self.d).zip(sums);
+        Answers {
+            energy: sums.iter().zip(half_norms).map(energy).collect(),
+            entropy: sums.iter().map(Sums::entropy).collect(),
+            retrieved: rows
+                .flat_map(|(row, sums)| row.iter().map(|x| x.wide() / sums.total))
+                .collect(),
+        }
+    }
+}
+
+/// to = keep·to + a·b with `to` [m, n] dense, a and b as (values, row stride, column stride).
+fn multiply<T: Precision>(
+    to: &mut [T],
+    keep: T,
+    a: (&[T], usize, usize),
+    b: (&[T], usize, usize),
+    [m, n, depth]: [usize; 3],
+) {
+    let reach = |(values, row, column): (&[T], usize, usize), rows: usize, columns: usize| {
+        assert!(values.len() > (rows - 1) * row + (columns - 1) * column);
+    };
+    if m == 0 || n == 0 || depth == 0 {
+        return;
+    }
+    reach(a, m, depth);
+    reach(b, depth, n);
+    assert!(to.len() >= m * n);
+    // SAFETY: the furthest element of each matrix lies inside its slice, as asserted.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            depth,
+            to.as_mut_ptr(),
+            1,
+            n as isize,
+            keep.wide() != 0.,
+            a.0.as_ptr(),
+            a.2 as isize,
+            a.1 as isize,
+            b.0.as_ptr(),
+            b.2 as isize,
+            b.1 as isize,
+            keep,
+            T::ONE,
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
+}
