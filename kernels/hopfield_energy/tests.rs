@@ -56,7 +56,7 @@ fn streamed_sums_equal_the_law() {
                 for question in [&plain, &weighted] {
                     let worst = errors(&queries, &patterns, question);
                     assert!(
-                        worst.iter().all(|&worst| worst <= 1e-11),
+                        worst.iter().all(|&worst| worst <= tolerance),
                         "{n} {m} {d} {form:?} {beta}: {worst:?}"
                     );
                     let worst = errors(&narrow(&queries), &narrow(&patterns), question);
