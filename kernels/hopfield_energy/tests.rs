@@ -55,6 +55,8 @@ fn streamed_sums_equal_the_law() {
                 let weighted = Question { masses: Some(&masses), ..plain };
                 for question in [&plain, &weighted] {
                     let worst = errors(&queries, &patterns, question);
+                    // The reference itself takes the logarithm of a mean near 1 and divides it by β.
+                    let tolerance = 1e-12f64.max(4e-15 / beta);
                     assert!(
                         worst.iter().all(|&worst| worst <= tolerance),
                         "{n} {m} {d} {form:?} {beta}: {worst:?}"
