@@ -39,7 +39,7 @@ pub fn at_perplexity(stored: &HopfieldEnergy, perplexity: f64) -> Result<f64> {
         .fold(0f64, |a, s| a.max(s.abs()))
         .max(1e-300);
     let (mut low, mut high) = ((1e-9 / spread).ln(), (1e12 / spread).ln());
-    if median(low.exp()) < perplexity || median(high.exp()) > perplexity {
+    if !(median(low.exp()) >= perplexity && median(high.exp()) <= perplexity) {
         bail!(
             "perplexity: no inverse temperature gives a median of {perplexity}; are many patterns equal?"
         );
