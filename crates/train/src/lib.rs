@@ -1,1 +1,22 @@
-//! One task's optimization, its checkpoints, and the loop over the stream.
+//! One task's optimization and its checkpoints.
+//!
+//! [`Trainer`] moves a network's numbers along a stream of batches; [`checkpoint`] keeps them on disk so that a killed
+//! run goes on to the same bytes.
+//! Never names a concrete network, and knows nothing of what is measured.
+
+pub mod checkpoint;
+mod error;
+mod learning_rate;
+mod optimizer;
+mod pixels;
+mod spec;
+mod state;
+mod trainer;
+
+pub use error::TrainError;
+pub use learning_rate::Decay;
+pub use optimizer::Optimizer;
+pub use pixels::{sample_keys, to_tensor};
+pub use spec::TrainingSpec;
+pub use state::{Position, Window};
+pub use trainer::{Job, Process, StepReport, Trainer, validation_loss};

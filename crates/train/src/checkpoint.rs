@@ -1,0 +1,346 @@
+//! Checkpoints: folders that are there whole or not at all.
+//!
+//! A folder is filled under another name, every file and the folder synced, and then renamed into place;
+//! `checkpoint.json`, written last, holds the digest of every other file and the state, under a digest of its own.
+//! Reading checks every byte. The one before is removed only after the new one was read back.
+
+use crate::error::TrainError;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Name of the file that makes a folder a checkpoint.
+pub const MANIFEST: &str = "checkpoint.json";
+
+/// Format of that file.
+const FORMAT: u32 = 1;
+
+/// Files of a checkpoint: paths within it, and their bytes.
+pub type Files = Vec<(String, Vec<u8>)>;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    format: u32,
+    /// BLAKE3 of the state and the file list, as they stand here.
+    digest: String,
+    state: serde_json::Value,
+    files: BTreeMap<String, Entry>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    bytes: u64,
+    blake3: String,
+}
+
+impl Manifest {
+    fn new(state: serde_json::Value, files: BTreeMap<String, Entry>) -> Self {
+        Self { format: FORMAT, digest: digest(&state, &files), state, files }
+    }
+}
+
+fn digest(state: &serde_json::Value, files: &BTreeMap<String, Entry>) -> String {
+    let text = serde_json::json!({ "format": FORMAT, "state": state, "files": files }).to_string();
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
+/// A checkpoint that was read and found whole.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    manifest: Manifest,
+}
+
+impl Checkpoint {
+    /// Opens the folder `path` and checks the digest of every file in it.
+    ///
+    /// # Errors
+    /// [`TrainError::Damaged`] names the file that is missing, too many, or not as it was written.
+    pub fn open(path: &Path) -> Result<Self, TrainError> {
+        let manifest = read_manifest(&path.join(MANIFEST))?;
+        for (name, entry) in &manifest.files {
+            let file = path.join(name);
+            let found = measure(&file).map_err(|source| damaged(&file, source.to_string()))?;
+            if found != *entry {
+                return Err(damaged(
+                    &file,
+                    format!(
+                        "expected {} bytes of digest {:.12}…, got {} of {:.12}…",
+                        entry.bytes, entry.blake3, found.bytes, found.blake3
+                    ),
+                ));
+            }
+        }
+        Ok(Self { path: path.to_path_buf(), manifest })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The state that was saved with it.
+    ///
+    /// # Errors
+    /// [`TrainError::Damaged`] when it is of another kind.
+    pub fn state<S: DeserializeOwned>(&self) -> Result<S, TrainError> {
+        serde_json::from_value(self.manifest.state.clone()).map_err(|error| {
+            damaged(&self.path.join(MANIFEST), format!("its state does not fit: {error}"))
+        })
+    }
+
+    /// Digest over the state and all files: two checkpoints with the same digest hold the same bytes.
+    pub fn digest(&self) -> &str {
+        &self.manifest.digest
+    }
+}
+
+fn damaged(path: &Path, reason: String) -> TrainError {
+    TrainError::Damaged { path: path.to_path_buf(), reason }
+}
+
+fn read_manifest(path: &Path) -> Result<Manifest, TrainError> {
+    let text = fs::read_to_string(path).map_err(|source| damaged(path, source.to_string()))?;
+    let manifest: Manifest =
+        serde_json::from_str(&text).map_err(|error| damaged(path, error.to_string()))?;
+    if manifest.format != FORMAT {
+        return Err(damaged(
+            path,
+            format!(
+                "format {} is not {FORMAT}: another version of lethe wrote it",
+                manifest.format
+            ),
+        ));
+    }
+    if manifest.digest != digest(&manifest.state, &manifest.files) {
+        return Err(damaged(
+            path,
+            "its own digest does not fit: it was changed after it was written".into(),
+        ));
+    }
+    Ok(manifest)
+}
+
+fn measure(path: &Path) -> std::io::Result<Entry> {
+    let mut hasher = blake3::Hasher::new();
+    let bytes = std::io::copy(&mut File::open(path)?, &mut hasher)?;
+    Ok(Entry { bytes, blake3: hasher.finalize().to_hex().to_string() })
+}
+
+/// Saves `files` and `state` as the folder `path`, and reads it back.
+///
+/// # Errors
+/// [`TrainError::Io`]; then there is no folder `path`, and what was half-written is removed.
+pub fn save(path: &Path, files: &Files, state: &impl Serialize) -> Result<Checkpoint, TrainError> {
+    let io = |path: &Path, action| {
+        let path = path.to_path_buf();
+        move |source| TrainError::Io { path, action, source }
+    };
+    let state = serde_json::to_value(state).map_err(|error| TrainError::Io {
+        path: path.to_path_buf(),
+        action: "encode the state of",
+        source: error.into(),
+    })?;
+    let partial = partial_of(path);
+    let outcome = remove(&partial)
+        .and_then(|()| fill(&partial, files, state))
+        .map_err(io(&partial, "write"))
+        .and_then(|()| {
+            fs::rename(&partial, path).map_err(io(path, "rename the checkpoint into place"))
+        })
+        .and_then(|()| {
+            sync_folder(path.parent().unwrap_or(Path::new("."))).map_err(io(path, "sync"))
+        });
+    if let Err(error) = outcome {
+        // The first error is the one to tell; what is left here is removed by the next run.
+        let _ = remove(&partial);
+        return Err(error);
+    }
+    Checkpoint::open(path)
+}
+
+fn partial_of(path: &Path) -> PathBuf {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    path.with_file_name(format!(".{name}.partial"))
+}
+
+fn fill(folder: &Path, files: &Files, state: serde_json::Value) -> std::io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let mut entries = BTreeMap::new();
+    let mut folders = std::collections::BTreeSet::from([folder.to_path_buf()]);
+    for (name, bytes) in files {
+        let path = folder.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+            folders.insert(parent.to_path_buf());
+        }
+        write_synced(&path, bytes)?;
+        let blake3 = blake3::hash(bytes).to_hex().to_string();
+        entries.insert(name.clone(), Entry { bytes: bytes.len() as u64, blake3 });
+    }
+    let manifest = serde_json::to_string_pretty(&Manifest::new(state, entries))? + "\n";
+    write_synced(&folder.join(MANIFEST), manifest.as_bytes())?;
+    folders.iter().rev().try_for_each(|folder| sync_folder(folder))
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// A rename, or a new file, is on the disk only when its folder is.
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    File::open(path)?.sync_all()
+}
+
+fn remove(folder: &Path) -> std::io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Name of the checkpoint after `step` steps.
+pub fn name(step: u64) -> String {
+    format!("step-{step:08}")
+}
+
+/// The furthest checkpoint in `folder`, if there is one.
+///
+/// Half-written ones, which a killed run leaves, are removed.
+///
+/// # Errors
+/// [`TrainError::Damaged`] when the furthest one is not whole: nothing older is taken in its place.
+pub fn latest(folder: &Path) -> Result<Option<Checkpoint>, TrainError> {
+    let names = list(folder).map_err(|source| TrainError::Io {
+        path: folder.to_path_buf(),
+        action: "list",
+        source,
+    })?;
+    for partial in
+        names.iter().filter(|name| name.starts_with(".step-") && name.ends_with(".partial"))
+    {
+        let path = folder.join(partial);
+        remove(&path).map_err(|source| TrainError::Io { path, action: "remove", source })?;
+    }
+    let furthest = names.iter().filter(|name| name.starts_with("step-")).max();
+    furthest.map(|name| Checkpoint::open(&folder.join(name))).transpose()
+}
+
+fn list(folder: &Path) -> std::io::Result<Vec<String>> {
+    match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+        Ok(entries) => {
+            entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+        }
+    }
+}
+
+/// Removes every checkpoint in `folder` but `kept`, which was just read back.
+///
+/// # Errors
+/// [`TrainError::Io`].
+pub fn retire_others(folder: &Path, kept: &Checkpoint) -> Result<(), TrainError> {
+    let io = |path: &Path, action| {
+        let path = path.to_path_buf();
+        move |source| TrainError::Io { path, action, source }
+    };
+    for name in list(folder).map_err(io(folder, "list"))? {
+        let path = folder.join(&name);
+        if name.starts_with("step-") && path != kept.path {
+            // Renamed first: a kill in the middle of the removal must not leave half a checkpoint under a good name.
+            let partial = partial_of(&path);
+            remove(&partial).map_err(io(&partial, "remove"))?;
+            fs::rename(&path, &partial).map_err(io(&path, "retire"))?;
+            remove(&partial).map_err(io(&partial, "remove"))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files() -> Files {
+        vec![("unet/weights".into(), vec![1, 2, 3]), ("protocol.toml".into(), b"seed = 1".to_vec())]
+    }
+
+    fn saved(folder: &Path, step: u64) -> Checkpoint {
+        save(&folder.join(name(step)), &files(), &step).unwrap()
+    }
+
+    #[test]
+    fn what_is_saved_is_read_and_older_ones_go() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(latest(folder.path()).unwrap().is_none());
+        saved(folder.path(), 5);
+        let newer = saved(folder.path(), 10);
+        retire_others(folder.path(), &newer).unwrap();
+        let found = latest(folder.path()).unwrap().unwrap();
+        assert_eq!(found.state::<u64>().unwrap(), 10);
+        assert_eq!(found.digest(), newer.digest());
+        assert_eq!(fs::read(found.path().join("unet/weights")).unwrap(), [1, 2, 3]);
+        assert_eq!(list(folder.path()).unwrap(), [name(10)]);
+    }
+
+    #[test]
+    fn half_written_ones_are_ignored_and_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        saved(folder.path(), 5);
+        let partial = folder.path().join(".step-00000010.partial");
+        fs::create_dir(&partial).unwrap();
+        fs::write(partial.join("unet"), "half").unwrap();
+        assert_eq!(latest(folder.path()).unwrap().unwrap().state::<u64>().unwrap(), 5);
+        assert!(!partial.exists());
+    }
+
+    #[test]
+    fn any_flipped_byte_of_any_file_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = saved(folder.path(), 5).path().to_path_buf();
+        for name in ["unet/weights", "protocol.toml", MANIFEST] {
+            let file = path.join(name);
+            let bytes = fs::read(&file).unwrap();
+            for at in 0..bytes.len() {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1;
+                fs::write(&file, &flipped).unwrap();
+                let error = Checkpoint::open(&path).unwrap_err().to_string();
+                assert!(error.contains("delete this folder"), "{name} {at}: {error}");
+            }
+            fs::write(&file, bytes).unwrap();
+        }
+        fs::remove_file(path.join("unet/weights")).unwrap();
+        assert!(latest(folder.path()).unwrap_err().to_string().contains("unet/weights"));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let blocked = folder.path().join("file");
+        fs::write(&blocked, "").unwrap();
+        assert!(matches!(save(&blocked.join(name(1)), &files(), &1), Err(TrainError::Io { .. })));
+        assert_eq!(list(folder.path()).unwrap(), ["file"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn file_modes_follow_the_umask() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let plain = folder.path().join("plain");
+        fs::write(&plain, "").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        let saved = saved(folder.path(), 1);
+        assert_eq!(mode(&saved.path().join("unet/weights")), mode(&plain));
+    }
+}

@@ -1,0 +1,343 @@
+//! One task's optimization.
+//!
+//! Everything random in step s is a function of (seed, task, s, example): the arm, the machine's history and the order
+//! of work change nothing. A step either happens whole or, where a number is not finite, not at all.
+
+use crate::error::TrainError;
+use crate::learning_rate::rate;
+use crate::optimizer::{Optimizer, flatten};
+use crate::pixels::{mirrored, sample_keys, to_tensor};
+use crate::spec::TrainingSpec;
+use crate::state::Position;
+use candle_core::{Device, Tensor};
+use lethe_candlex::params::ParamStore;
+use lethe_candlex::rng::{Seed, StepKey};
+use lethe_candlex::tape::{Gradients, Tape, Value};
+use lethe_continual::Batch;
+use lethe_data::ImageSet;
+use lethe_diffusion::denoiser::{Condition, Network, Pass};
+use lethe_diffusion::objective::{DenoisingLoss, Weighting, denoising_loss};
+use lethe_diffusion::parameterization::{Parameterization, perturb};
+use lethe_diffusion::schedule::{NoiseSchedule, Timestep};
+use lethe_kernels::adamw::AdamW;
+use lethe_kernels::ema::lerp;
+use lethe_ledger::TrainingRecord;
+
+/// The diffusion process that is learned.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// Noise levels.
+    pub schedule: NoiseSchedule,
+    /// What the network predicts.
+    pub parameterization: Parameterization,
+    /// w(t).
+    pub weighting: Weighting,
+}
+
+/// What a task's training is made of, besides numbers that move.
+#[derive(Debug)]
+pub struct Job<'a, N> {
+    /// Structure of the network.
+    pub network: &'a N,
+    /// What is learned.
+    pub process: &'a Process,
+    /// The data.
+    pub images: &'a ImageSet,
+    /// How it is learned.
+    pub spec: &'a TrainingSpec,
+    /// The run's seed.
+    pub seed: Seed,
+    /// Number of the task, from 1.
+    pub task: u32,
+    /// Whether the network is told classes.
+    pub is_conditional: bool,
+    /// Where tensors live.
+    pub device: &'a Device,
+}
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Weighted mean loss of the batch.
+    pub loss: f64,
+    /// Norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// η.
+    pub learning_rate: f64,
+}
+
+/// The numbers that move.
+#[derive(Debug)]
+pub struct Trainer<'a, N> {
+    job: Job<'a, N>,
+    store: ParamStore,
+    average: ParamStore,
+    optimizer: Optimizer,
+    position: Position,
+}
+
+/// One batch as the network sees it.
+struct Noisy {
+    ids: Vec<u64>,
+    keys: Vec<u64>,
+    classes: Option<Vec<u32>>,
+    timesteps: Vec<Timestep>,
+    x: Tensor,
+    target: Tensor,
+}
+
+impl<'a, N: Network> Trainer<'a, N> {
+    /// Starts a task from `store`, with a fresh optimizer and a fresh average.
+    ///
+    /// # Errors
+    /// When the device refuses the tensors.
+    pub fn start(job: Job<'a, N>, store: ParamStore) -> Result<Self, TrainError> {
+        let (average, optimizer) = (store.duplicate()?, Optimizer::new(&store)?);
+        Ok(Self { job, store, average, optimizer, position: Position::default() })
+    }
+
+    /// Goes on where an earlier trainer stood.
+    pub fn resumed(
+        job: Job<'a, N>,
+        store: ParamStore,
+        average: ParamStore,
+        optimizer: Optimizer,
+        position: Position,
+    ) -> Self {
+        Self { job, store, average, optimizer, position }
+    }
+
+    /// The weights that move.
+    pub fn weights(&self) -> &ParamStore {
+        &self.store
+    }
+
+    /// What the task leaves: the moving average of the weights, or the weights where none is kept.
+    pub fn result(&self) -> &ParamStore {
+        if self.job.spec.ema_half_life > 0. { &self.average } else { &self.store }
+    }
+
+    /// The average, whether or not it is the result.
+    pub fn average(&self) -> &ParamStore {
+        &self.average
+    }
+
+    /// The optimizer's state.
+    pub fn optimizer(&self) -> &Optimizer {
+        &self.optimizer
+    }
+
+    /// Where the task stands.
+    pub fn position(&self) -> &Position {
+        &self.position
+    }
+
+    /// Steps of the task in all.
+    pub fn steps(&self) -> u64 {
+        self.job.spec.steps_of(self.job.task)
+    }
+
+    /// One optimizer step on `batch`.
+    ///
+    /// # Errors
+    /// [`TrainError::Diverged`] when a loss or the gradient is not finite, [`TrainError::NoGradient`] when a trainable
+    /// parameter receives none; nothing has moved then.
+    pub fn step(&mut self, batch: &Batch) -> Result<StepReport, TrainError> {
+        let noisy = self.noisy(batch)?;
+        let (loss, gradients) = self.gradients(&noisy)?;
+        let (flat, norm) = flatten(&self.store, &gradients)?;
+        drop(gradients);
+        if !norm.is_finite() {
+            return Err(self.diverged("the gradient", &noisy, |_| true));
+        }
+        let learning_rate = rate(self.job.spec, self.job.task, self.position.step, self.steps());
+        let law = self.law(learning_rate);
+        self.optimizer.step(&law, &self.store, &flat, norm, self.job.spec.clip)?;
+        let total = self.job.process.schedule.timesteps();
+        self.position.window.add(loss.mean, norm, &loss.per_example, &noisy.timesteps, total);
+        self.position.step += 1;
+        self.position.images_seen += noisy.ids.len() as u64;
+        self.update_average(noisy.ids.len())?;
+        Ok(StepReport { loss: loss.mean, gradient_norm: norm, learning_rate })
+    }
+
+    fn law(&self, learning_rate: f64) -> AdamW {
+        let TrainingSpec { first_decay, second_decay, epsilon, weight_decay, .. } = *self.job.spec;
+        AdamW { learning_rate, first_decay, second_decay, epsilon, weight_decay }
+    }
+
+    /// Draws noise, timesteps and mirrors for every place of the batch.
+    fn noisy(&self, batch: &Batch) -> Result<Noisy, TrainError> {
+        let (job, step) = (&self.job, self.position.step as u32);
+        let ids: Vec<u64> = batch.ids().map(|id| id.0).collect();
+        let keys = sample_keys(&ids);
+        let stream = |name| job.seed.task_stream(name, job.task);
+        let mirrored = match job.spec.flip {
+            true => mirrored(stream("flip"), step, &keys),
+            false => Vec::new(),
+        };
+        let total = job.process.schedule.timesteps() as u32;
+        let draw = |&key: &u64| Timestep(stream("timestep").at(step, key).below(total) as usize);
+        let timesteps: Vec<Timestep> = keys.iter().map(draw).collect();
+        let clean = to_tensor(job.images, &ids, &mirrored, job.device)?;
+        let noise = stream("noise").normal(step, &keys, &clean.dims()[1..], job.device)?;
+        let classes = job.is_conditional.then(|| classes(job.images, &ids)).transpose()?;
+        let schedule = &job.process.schedule;
+        let x = perturb(schedule, &clean, &noise, &timesteps)?;
+        let target = job.process.parameterization.target(schedule, &clean, &noise, &timesteps)?;
+        Ok(Noisy { ids, keys, classes, timesteps, x, target })
+    }
+
+    fn gradients(&self, noisy: &Noisy) -> Result<(DenoisingLoss, Gradients), TrainError> {
+        let job = &self.job;
+        let key = StepKey {
+            seed: job.seed,
+            task: job.task,
+            step: self.position.step as u32,
+            examples: &noisy.keys,
+        };
+        let pass = Pass { condition: condition(&noisy.classes), dropout: Some(key) };
+        let tape = Tape::recording(&self.store);
+        let levels: Vec<f64> = noisy.timesteps.iter().map(|t| t.0 as f64).collect();
+        let output =
+            job.network.forward(&tape, &Value::constant(noisy.x.clone()), &levels, &pass)?;
+        let Process { schedule, parameterization, weighting } = job.process;
+        let weights: Vec<f64> = noisy
+            .timesteps
+            .iter()
+            .map(|&t| weighting.weight(schedule, *parameterization, t))
+            .collect();
+        let loss = denoising_loss(output.tensor(), &noisy.target, &weights)?;
+        if !loss.mean.is_finite() {
+            return Err(self.diverged("the loss", noisy, |i| !loss.per_example[i].is_finite()));
+        }
+        let gradients = tape.backward(&output, loss.gradient.clone())?;
+        Ok((loss, gradients))
+    }
+
+    fn diverged(
+        &self,
+        what: &'static str,
+        noisy: &Noisy,
+        is_culprit: impl Fn(usize) -> bool,
+    ) -> TrainError {
+        let culprits = (0..noisy.ids.len()).filter(|&i| is_culprit(i));
+        let examples = culprits.map(|i| (noisy.ids[i], noisy.timesteps[i].0)).collect();
+        TrainError::Diverged { task: self.job.task, step: self.position.step, what, examples }
+    }
+
+    /// average ← average + (1 − ½^(batch / half-life)) · (weights − average), the half-life growing with the images seen.
+    ///
+    /// Source: Karras et al. 2022 (EDM), training loop.
+    fn update_average(&mut self, batch: usize) -> Result<(), TrainError> {
+        let spec = self.job.spec;
+        if spec.ema_half_life > 0. {
+            let half_life = spec
+                .ema_half_life
+                .min(self.position.images_seen as f64 * spec.ema_ramp_up)
+                .max(1e-8);
+            let weight = 1. - libm::exp2(-(batch as f64) / half_life);
+            lerp(self.average.flat(), self.store.flat(), weight, 1.)?;
+        }
+        Ok(())
+    }
+
+    /// The line of the training log that is due after this step, if one is.
+    pub fn due_record(
+        &mut self,
+        run: &str,
+        arm: &str,
+        report: &StepReport,
+    ) -> Option<TrainingRecord> {
+        let step = self.position.step;
+        let is_due = step.is_multiple_of(self.job.spec.log_every) || step == self.steps();
+        if !is_due && !self.is_validation_due() {
+            return None;
+        }
+        let (loss, gradient_norm, loss_quartiles) = self.position.window.take();
+        Some(TrainingRecord {
+            run: run.to_string(),
+            arm: arm.to_string(),
+            task: self.job.task,
+            step,
+            loss,
+            loss_quartiles,
+            gradient_norm,
+            learning_rate: report.learning_rate,
+            validation_loss: None,
+            images_seen: self.position.images_seen,
+        })
+    }
+
+    /// Whether a validation loss is due after this step.
+    pub fn is_validation_due(&self) -> bool {
+        let every = self.job.spec.validate_every;
+        every > 0
+            && (self.position.step.is_multiple_of(every) || self.position.step == self.steps())
+    }
+
+    /// The validation loss of the task's result on the first of `held_out`.
+    ///
+    /// # Errors
+    /// Those of [`validation_loss`].
+    pub fn validate(&self, held_out: &[u64]) -> Result<Option<f64>, TrainError> {
+        let ids = &held_out[..held_out.len().min(self.job.spec.validation_examples)];
+        if ids.is_empty() {
+            return Ok(None);
+        }
+        validation_loss(&self.job, self.result(), ids).map(Some)
+    }
+}
+
+fn classes(images: &ImageSet, ids: &[u64]) -> Result<Vec<u32>, TrainError> {
+    let class = |&id: &u64| {
+        images.index_of(id).map(|index| images.label(index)).ok_or(TrainError::NoExample { id })
+    };
+    ids.iter().map(class).collect()
+}
+
+fn condition(classes: &Option<Vec<u32>>) -> Condition<'_> {
+    classes.as_deref().map_or(Condition::Unconditional, Condition::Classes)
+}
+
+/// The loss on `ids` with noise and timesteps that never change: timesteps spread evenly, noise by example.
+///
+/// # Errors
+/// When an example is not in the data, or shapes do not fit.
+pub fn validation_loss<N: Network>(
+    job: &Job<'_, N>,
+    store: &ParamStore,
+    ids: &[u64],
+) -> Result<f64, TrainError> {
+    const BATCH: usize = 64;
+    let Process { schedule, parameterization, weighting } = job.process;
+    let stream = job.seed.stream("validation");
+    let total = schedule.timesteps();
+    let mut sum = 0.;
+    for (first, ids) in ids.chunks(BATCH).enumerate().map(|(k, chunk)| (k * BATCH, chunk)) {
+        // The golden section visits every part of the schedule evenly, whatever the number of examples.
+        let spread = |i: usize| ((first + i) as f64 * 0.618_033_988_749_894_8).fract();
+        let timesteps: Vec<Timestep> =
+            (0..ids.len()).map(|i| Timestep((spread(i) * total as f64) as usize)).collect();
+        let clean = to_tensor(job.images, ids, &[], job.device)?;
+        let noise = stream.normal(0, ids, &clean.dims()[1..], job.device)?;
+        let x = perturb(schedule, &clean, &noise, &timesteps)?;
+        let target = parameterization.target(schedule, &clean, &noise, &timesteps)?;
+        let classes = job.is_conditional.then(|| classes(job.images, ids)).transpose()?;
+        let levels: Vec<f64> = timesteps.iter().map(|t| t.0 as f64).collect();
+        let tape = Tape::inference(store);
+        let output = job.network.forward(
+            &tape,
+            &Value::constant(x),
+            &levels,
+            &Pass::plain(condition(&classes)),
+        )?;
+        let weights: Vec<f64> =
+            timesteps.iter().map(|&t| weighting.weight(schedule, *parameterization, t)).collect();
+        sum += denoising_loss(output.tensor(), &target, &weights)?.mean * ids.len() as f64;
+    }
+    Ok(sum / ids.len() as f64)
+}
+
+#[cfg(test)]
+mod tests;

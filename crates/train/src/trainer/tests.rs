@@ -1,0 +1,164 @@
+//! A tiny network learns, goes on where it stood, stops at a NaN, and refuses to train what gets no gradient.
+
+use super::*;
+use candle_core::{DType, Result as CandleResult};
+use lethe_candlex::params::{Declarations, Init};
+use lethe_continual::ExampleId;
+use lethe_data::Shape;
+use lethe_diffusion::schedule::ScheduleSpec;
+
+/// output = x · (a + b·t) + c, pixel by pixel; `d` is never used.
+struct Tiny {
+    indices: [usize; 3],
+    poison: Option<f64>,
+}
+
+impl Network for Tiny {
+    fn forward(&self, tape: &Tape, x: &Value, timesteps: &[f64], _: &Pass) -> CandleResult<Value> {
+        let parameters = self.indices.map(|index| tape.parameter(index));
+        let [a, b, c] = &parameters;
+        let times: Vec<f32> = timesteps.iter().map(|t| *t as f32 / 1000.).collect();
+        let times = Tensor::from_vec(times, (timesteps.len(), 1, 1, 1), &Device::Cpu)?;
+        let poison = self.poison.filter(|poison| timesteps[0] >= *poison).map_or(1., |_| f64::NAN);
+        tape.composed(&[x, a, b, c], move |t| {
+            let slope = times.broadcast_mul(&t[2])?.broadcast_add(&t[1])?;
+            t[0].broadcast_mul(&slope)?.broadcast_add(&t[3])? * poison
+        })
+    }
+}
+
+fn images() -> ImageSet {
+    let pixels: Vec<u8> = (0..20 * 16u32).map(|i| (i * 37 % 251) as u8).collect();
+    let shape = Shape { width: 4, height: 4, channels: 1 };
+    ImageSet::new(shape, vec!["a".into()], (0..20).collect(), vec![0; 20], pixels).unwrap()
+}
+
+fn process() -> Process {
+    let schedule = NoiseSchedule::new(&ScheduleSpec::default()).unwrap();
+    Process { schedule, parameterization: Parameterization::Epsilon, weighting: Weighting::Uniform }
+}
+
+fn declarations(unused: bool) -> Declarations {
+    let mut declarations = Declarations::default();
+    for name in ["a", "b", "c"] {
+        declarations.declare(name, &[1], Init::Normal { deviation: 0.3 });
+    }
+    if unused {
+        declarations.declare("d", &[1], Init::Constant(1.));
+    }
+    declarations
+}
+
+fn store(unused: bool) -> ParamStore {
+    ParamStore::initialised(&declarations(unused), Seed(1), DType::F32, &Device::Cpu).unwrap()
+}
+
+fn batch(step: u64) -> Batch {
+    Batch {
+        new: (0..8).map(|i| ExampleId((step * 8 + i) % 20)).collect(),
+        replayed: vec![ExampleId(3); 2],
+    }
+}
+
+fn spec() -> TrainingSpec {
+    TrainingSpec {
+        steps: 60,
+        learning_rate: 0.05,
+        warm_up: 3,
+        flip: true,
+        ema_half_life: 100.,
+        log_every: 20,
+        validate_every: 30,
+        ..Default::default()
+    }
+}
+
+/// Runs `check` on a trainer of the tiny network.
+fn with_trainer<R>(network: Tiny, unused: bool, check: impl FnOnce(Trainer<'_, Tiny>) -> R) -> R {
+    let (images, process, spec) = (images(), process(), spec());
+    let job = Job {
+        network: &network,
+        process: &process,
+        images: &images,
+        spec: &spec,
+        seed: Seed(1),
+        task: 1,
+        is_conditional: false,
+        device: &Device::Cpu,
+    };
+    check(Trainer::start(job, store(unused)).unwrap())
+}
+
+const TINY: Tiny = Tiny { indices: [0, 1, 2], poison: None };
+
+fn bits(store: &ParamStore) -> Vec<u32> {
+    store.flat().to_vec1::<f32>().unwrap().iter().map(|x| x.to_bits()).collect()
+}
+
+#[test]
+fn it_learns_and_its_log_says_so() {
+    with_trainer(TINY, false, |mut trainer| {
+        let (mut records, mut validations) = (Vec::new(), Vec::new());
+        validations.push(trainer.validate(&[0, 1, 2, 3]).unwrap().unwrap());
+        for step in 0..60 {
+            let report = trainer.step(&batch(step)).unwrap();
+            records.extend(trainer.due_record("seed-1", "task-1", &report));
+            if trainer.is_validation_due() {
+                validations.push(trainer.validate(&[0, 1, 2, 3]).unwrap().unwrap());
+            }
+        }
+        assert_eq!(records.iter().map(|r| r.step).collect::<Vec<_>>(), [20, 30, 40, 60]);
+        assert!(records[3].loss < 0.8 * records[0].loss, "{records:?}");
+        assert!(
+            validations[2] < validations[1] && validations[1] < validations[0],
+            "{validations:?}"
+        );
+        assert_eq!((trainer.position().step, trainer.position().images_seen), (60, 600));
+        assert_ne!(bits(trainer.weights()), bits(trainer.result()));
+    });
+}
+
+#[test]
+fn resuming_changes_no_bit() {
+    let unbroken = with_trainer(TINY, false, |mut trainer| {
+        (0..20).for_each(|step| _ = trainer.step(&batch(step)).unwrap());
+        (bits(trainer.weights()), bits(trainer.result()), trainer.position().clone())
+    });
+    let resumed = with_trainer(TINY, false, |mut trainer| {
+        (0..11).for_each(|step| _ = trainer.step(&batch(step)).unwrap());
+        let text = serde_json::to_string(trainer.position()).unwrap();
+        let moments = trainer.optimizer.named(&trainer.store).unwrap();
+        let flat = |from: usize| {
+            Tensor::cat(&[&moments[from].1, &moments[from + 1].1, &moments[from + 2].1], 0).unwrap()
+        };
+        let optimizer = Optimizer::restored(flat(0), flat(3), 11);
+        let position = serde_json::from_str(&text).unwrap();
+        let Trainer { job, store, average, .. } = trainer;
+        let mut trainer = Trainer::resumed(job, store, average, optimizer, position);
+        (11..20).for_each(|step| _ = trainer.step(&batch(step)).unwrap());
+        (bits(trainer.weights()), bits(trainer.result()), trainer.position().clone())
+    });
+    assert_eq!(unbroken, resumed);
+}
+
+#[test]
+fn a_nan_stops_in_its_step_and_moves_nothing() {
+    with_trainer(Tiny { poison: Some(0.), ..TINY }, false, |mut trainer| {
+        let before = bits(trainer.weights());
+        let error = trainer.step(&batch(0)).unwrap_err();
+        let TrainError::Diverged { task: 1, step: 0, what: "the loss", examples } = &error else {
+            panic!("{error}")
+        };
+        assert_eq!(examples.len(), 10);
+        assert!(error.to_string().contains("task 1 at step 0"), "{error}");
+        assert_eq!((bits(trainer.weights()), trainer.position().step), (before, 0));
+    });
+}
+
+#[test]
+fn a_parameter_without_a_gradient_is_named() {
+    with_trainer(TINY, true, |mut trainer| {
+        let error = trainer.step(&batch(0)).unwrap_err().to_string();
+        assert!(error.contains("1 of 4") && error.contains("`d`"), "{error}");
+    });
+}
