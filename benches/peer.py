@@ -1,0 +1,153 @@
+"""The cases of benches/main.rs in PyTorch and diffusers, on orders from standard input.
+
+Reads the weights, inputs and results that our side left in --folder, refuses to race when its own results differ,
+and then answers `round` with seconds. Eager mode, float32, as a user would write it; AdamW in its fused form.
+"""
+import argparse
+import json
+import pathlib
+import resource
+import sys
+import time
+
+import torch
+from diffusers import DDIMScheduler, UNet2DModel
+from safetensors.torch import load_file
+
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def relative(ours, theirs):
+    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
+
+
+def demand(what, error, tolerance):
+    if not error <= tolerance:
+        sys.exit(f"peer: {what} differs by {error:.1e}, more than {tolerance:.0e}: nothing to compare")
+
+
+def network(folder, layout):
+    config = json.loads((folder / "config.json").read_text())
+    unet = UNet2DModel.from_config({k: v for k, v in config.items() if v is not None or k == "attention_head_dim"})
+    unet.load_state_dict(load_file(folder / "diffusion_pytorch_model.safetensors"))
+    if layout == "nhwc":
+        unet = unet.to(memory_format=torch.channels_last)
+    expected = load_file(folder / "expected.safetensors")
+    images = lambda name: ordered(expected[name].permute(0, 3, 1, 2).contiguous(), layout)
+    out = unet(images("x"), expected["t"]).sample
+    demand("the output", relative(images("out"), out.detach()), 2e-5)
+    torch.nn.functional.mse_loss(out, images("noise")).backward()
+    for name, parameter in unet.named_parameters():
+        # The gradient of a key's bias vanishes but for rounding: measured by that of the key's weight.
+        scale = dict(unet.named_parameters())[name.replace("to_k.bias", "to_k.weight")].grad.abs().max()
+        error = (expected[f"gradient.{name}"] - parameter.grad).abs().max() / scale
+        demand(f"the gradient of {name}", error.item(), 5e-4)
+    unet.zero_grad(set_to_none=True)
+    return unet, images("start")
+
+
+def ordered(x, layout):
+    return x.contiguous(memory_format=torch.channels_last) if layout == "nhwc" else x
+
+
+def trainer(folder, layout, quick):
+    unet, start = network(folder, layout)
+    unet.train()
+    parameters = list(unet.parameters())
+    average = [p.detach().clone() for p in parameters]
+    optimizer = torch.optim.AdamW(parameters, lr=2e-4, weight_decay=0.0, fused=True)
+    alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0)
+    clean = ordered(torch.rand(start.shape) * 2 - 1, layout)
+
+    def step():
+        noise = torch.randn_like(clean)
+        t = torch.randint(0, 1000, (len(clean),))
+        a = alpha_bar[t].view(-1, 1, 1, 1)
+        loss = torch.nn.functional.mse_loss(unet(a.sqrt() * clean + (1 - a).sqrt() * noise, t).sample, noise)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        torch._foreach_lerp_(average, [p.detach() for p in parameters], 1e-3)
+
+    step()
+    return step
+
+
+def sampler(folder, layout, quick):
+    unet, start = network(folder, layout)
+    unet.eval()
+    scheduler = DDIMScheduler(num_train_timesteps=1000, clip_sample=True)
+
+    @torch.inference_mode()
+    def walk(stages):
+        scheduler.set_timesteps(stages)
+        x = start
+        for t in scheduler.timesteps:
+            x = scheduler.step(unet(x, t).sample, t, x).prev_sample
+
+    walk(1)
+    return lambda: walk(3 if quick else 50)
+
+
+def energies(form, queries, patterns, beta, rows, columns):
+    """E of each query, streamed: [rows, columns] similarities at a time."""
+    half = 0.5 * patterns.square().sum(1)
+    found = []
+    for x in queries.split(rows):
+        own = 0.5 * x.square().sum(1, keepdim=True)
+        total = torch.full((len(x),), -torch.inf, dtype=torch.float64)
+        for begin in range(0, len(patterns), columns):
+            s = x @ patterns[begin : begin + columns].T
+            if form == "distance":
+                s -= half[begin : begin + columns]
+                s -= own
+                s.clamp_(max=0)
+            total = torch.logaddexp(total, torch.logsumexp(s.mul_(beta), 1).double())
+        if form == "distance":
+            found.append((torch.tensor(len(patterns)).double().log() - total) / beta)
+        else:
+            found.append(own.squeeze(1).double() - total / beta)
+    return torch.cat(found)
+
+
+def hopfield(form, folder):
+    held = load_file(folder / "energy.safetensors")
+    beta = held["inverse_temperature"].item()
+    found = energies(form, held["queries"], held["patterns"], beta, 1000, 10000)
+    error = ((found - held["energy"]).abs() / (1 + held["energy"].abs())).max().item()
+    demand("the energy", error, 1e-5)
+    n, m, d = held["sizes"].tolist()
+    queries, patterns = torch.randn(n, d), torch.randn(m, d)
+    return lambda: energies(form, queries, patterns, beta, 1000, 10000)
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--case", required=True)
+    arguments.add_argument("--layout", required=True, choices=["nchw", "nhwc", "rows"])
+    arguments.add_argument("--folder", required=True, type=pathlib.Path)
+    arguments.add_argument("--threads", required=True, type=int)
+    arguments.add_argument("--quick", action="store_true")
+    a = arguments.parse_args()
+    torch.set_num_threads(a.threads)
+    floor = peak()
+    kind, name = a.case.split("-")[:2]
+    if kind == "energy":
+        with torch.inference_mode():
+            work = torch.inference_mode()(hopfield(name, a.folder))
+    else:
+        work = {"train": trainer, "sample": sampler}[kind](a.folder, a.layout, a.quick)
+    print("ready", floor, flush=True)
+    for order in sys.stdin:
+        if order.strip() != "round":
+            break
+        start = time.perf_counter()
+        work()
+        print("seconds", time.perf_counter() - start, flush=True)
+    print("peak", peak(), flush=True)
+
+
+main()
