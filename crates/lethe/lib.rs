@@ -1,7 +1,23 @@
 //! Lethe: what a diffusion model forgets when it is fine-tuned on one task after another.
 //!
-//! The facade: the rooms of the house under one roof, and the commands that `lethe` runs.
+//! The facade: the rooms of the house under one roof, and what the commands of `lethe` are made of.
+//! [`protocol`] → [`study`] → [`run`] is the main river; each of its reaches is a module of its own.
 
+pub mod alone;
+pub mod device;
+pub mod exit;
+pub mod hub;
+pub mod interrupt;
+pub mod learn;
+pub mod measure;
+pub mod meter;
+pub mod pipeline;
+pub mod protocol;
+pub mod run;
+pub mod select;
+pub mod session;
+pub mod sheet;
+pub mod study;
 pub mod verify;
 
 pub use lethe_candlex as candlex;

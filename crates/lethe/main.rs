@@ -1,3 +1,74 @@
-//! The door.
+//! The door: `lethe VERB`. The table of contents is [`Command`]; each verb is one file.
 
-fn main() {}
+mod verb;
+
+use clap::{Parser, Subcommand};
+use lethe::exit::fault_of;
+use std::process::ExitCode;
+
+// Every tensor operation allocates: the system's allocator spends a third of a step in page faults.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What does a diffusion model forget when it is fine-tuned on one task after another, which examples go first,
+/// and what should be replayed?
+///
+/// Exit codes: 0 done · 64 usage or protocol · 65 bad data · 66 missing input · 70 a fault of lethe itself ·
+/// 73 the run is held by another process · 74 the disk refused · 75 interrupted: the same command goes on ·
+/// 76 training diverged · 77 something is not as it was written.
+#[derive(Parser)]
+#[command(name = "lethe", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a whole protocol: train, measure, fine-tune in every arm, measure again, report.
+    Run(verb::run::Arguments),
+    /// Learn one task of one arm, from given weights.
+    Train(verb::train::Arguments),
+    /// Measure a checkpoint: reconstruction errors, bounds and energies of a protocol's examples.
+    Probe(verb::probe::Arguments),
+    /// Draw images from a checkpoint.
+    Sample(verb::sample::Arguments),
+    /// Make the report of a run folder again.
+    Report(verb::report::Arguments),
+    /// Look at data sets.
+    #[command(subcommand)]
+    Data(verb::data::Command),
+    /// Hopfield energies of your own arrays.
+    Energy(verb::energy::Arguments),
+    /// Look at checkpoints.
+    #[command(subcommand)]
+    Models(verb::models::Command),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Printing help can only fail where nobody reads it.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
+        }
+    };
+    let outcome = match cli.command {
+        Command::Run(arguments) => verb::run::run(&arguments),
+        Command::Train(arguments) => verb::train::run(&arguments),
+        Command::Probe(arguments) => verb::probe::run(&arguments),
+        Command::Sample(arguments) => verb::sample::run(&arguments),
+        Command::Report(arguments) => verb::report::run(&arguments),
+        Command::Data(command) => verb::data::run(&command),
+        Command::Energy(arguments) => verb::energy::run(&arguments),
+        Command::Models(command) => verb::models::run(&command),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            verb::complain(&error);
+            ExitCode::from(fault_of(&error).code())
+        }
+    }
+}

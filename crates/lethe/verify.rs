@@ -44,7 +44,10 @@ impl Reference {
             PREFIXES.iter().any(|prefix| name.starts_with(prefix))
         };
         if let Some(name) = file.names().find(|name| !known(name)) {
-            bail!("{}: `{name}` is no name that verification knows (see `lethe models verify --help`)", path.display());
+            bail!(
+                "{}: `{name}` is no name that verification knows (see `lethe models verify --help`)",
+                path.display()
+            );
         }
         Ok(Self { file })
     }
@@ -64,7 +67,11 @@ impl Reference {
     /// [batch, channels, height, width] → [batch, height, width, channels], in `dtype`.
     fn image(&mut self, name: &str, dtype: DType) -> Result<Tensor> {
         let image = self.get(name)?;
-        ensure!(image.rank() == 4, "{name}: expected [batch, channels, height, width], got {:?}", image.dims());
+        ensure!(
+            image.rank() == 4,
+            "{name}: expected [batch, channels, height, width], got {:?}",
+            image.dims()
+        );
         Ok(image.permute((0, 2, 3, 1))?.contiguous()?.to_dtype(dtype)?)
     }
 
@@ -75,7 +82,12 @@ impl Reference {
 
 /// max |a − b| over max of `scale` (b itself, as a rule).
 fn relative_error(a: &Tensor, b: &Tensor, scale: &Tensor) -> Result<f64> {
-    ensure!(a.dims() == b.dims(), "shapes differ: ours {:?}, the reference's {:?}", a.dims(), b.dims());
+    ensure!(
+        a.dims() == b.dims(),
+        "shapes differ: ours {:?}, the reference's {:?}",
+        a.dims(),
+        b.dims()
+    );
     let largest = |t: &Tensor| -> Result<f64> {
         Ok(t.to_dtype(DType::F64)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>()?)
     };
@@ -95,7 +107,9 @@ struct Batch {
 impl Batch {
     fn read(reference: &mut Reference, dtype: DType) -> Result<Self> {
         let classes = match reference.has("unet.class_labels") {
-            true => Some(reference.numbers("unet.class_labels")?.iter().map(|&class| class as u32).collect()),
+            true => Some(
+                reference.numbers("unet.class_labels")?.iter().map(|&class| class as u32).collect(),
+            ),
             false => None,
         };
         Ok(Self {
@@ -139,13 +153,20 @@ pub fn compare(network: &Pretrained, reference: &mut Reference) -> Result<Vec<Di
     Ok(distances)
 }
 
-fn compare_gradients(network: &Pretrained, gradients: &Gradients, reference: &mut Reference) -> Result<Vec<Distance>> {
+fn compare_gradients(
+    network: &Pretrained,
+    gradients: &Gradients,
+    reference: &mut Reference,
+) -> Result<Vec<Distance>> {
     let store = &network.loaded.store;
-    let indices: BTreeMap<&str, usize> = store.iter().enumerate().map(|(index, (name, _))| (name, index)).collect();
+    let indices: BTreeMap<&str, usize> =
+        store.iter().enumerate().map(|(index, (name, _))| (name, index)).collect();
     let mut distances = Vec::new();
     for name in reference.names("unet.grad.") {
         let parameter = lethe_pixel::folder::todays_name(&name["unet.grad.".len()..]);
-        let index = *indices.get(parameter.as_str()).with_context(|| format!("{name}: no such parameter"))?;
+        let index = *indices
+            .get(parameter.as_str())
+            .with_context(|| format!("{name}: no such parameter"))?;
         let zeros = store.tensor(index).zeros_like()?;
         let ours = gradients.parameter(index).unwrap_or(&zeros);
         let expected = reference.get(&name)?;
@@ -153,7 +174,8 @@ fn compare_gradients(network: &Pretrained, gradients: &Gradients, reference: &mu
             Some(_) => reference.get(&name.replace("bias", "weight"))?,
             None => expected.clone(),
         };
-        let relative_error = relative_error(ours, &expected, &scale).with_context(|| name.clone())?;
+        let relative_error =
+            relative_error(ours, &expected, &scale).with_context(|| name.clone())?;
         distances.push(Distance { name, relative_error });
     }
     Ok(distances)

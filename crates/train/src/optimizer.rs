@@ -2,13 +2,16 @@
 
 use crate::TrainError;
 use candle_core::{Result, Tensor};
-use lethe_candlex::params::ParamStore;
+use lethe_candlex::params::{Declaration, Declarations, Init, ParamStore};
 use lethe_candlex::tape::Gradients;
 use lethe_kernels::adamw::{AdamW, Moments};
 use lethe_kernels::ema::norm;
 
 /// torch's `clip_grad_norm_` divides by the norm plus this.
 const CLIP_EPSILON: f64 = 1e-6;
+
+/// What the moments are called in files.
+const MOMENTS: [&str; 2] = ["first", "second"];
 
 /// The optimizer's state.
 #[derive(Debug)]
@@ -33,9 +36,25 @@ impl Optimizer {
         })
     }
 
-    /// An optimizer with the state of an earlier one.
-    pub fn restored(first: Tensor, second: Tensor, t: u64) -> Self {
-        Self { moments: Moments { first, second }, t }
+    /// What an optimizer's file holds: both moments of every parameter, as [`Optimizer::named`] names them.
+    pub fn declarations(parameters: &Declarations) -> Declarations {
+        let mut declarations = Declarations::default();
+        for moment in MOMENTS {
+            for Declaration { name, shape, .. } in parameters.as_slice() {
+                declarations.declare(format!("{moment}.{name}"), shape, Init::Constant(0.));
+            }
+        }
+        declarations
+    }
+
+    /// An optimizer after `t` steps, from both moments as [`Optimizer::declarations`] lays them out.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn restored(moments: &ParamStore, t: u64) -> Result<Self> {
+        let n = moments.flat().elem_count() / 2;
+        let half = |start| moments.flat().narrow(0, start, n)?.copy();
+        Ok(Self { moments: Moments { first: half(0)?, second: half(n)? }, t })
     }
 
     /// First and second moments, by parameter: `first.<name>` and `second.<name>`.
@@ -43,9 +62,8 @@ impl Optimizer {
     /// # Errors
     /// Those of candle.
     pub fn named(&self, store: &ParamStore) -> Result<Vec<(String, Tensor)>> {
-        let moments = [("first", &self.moments.first), ("second", &self.moments.second)];
         let mut named = Vec::with_capacity(2 * store.len());
-        for (moment, flat) in moments {
+        for (moment, flat) in MOMENTS.into_iter().zip([&self.moments.first, &self.moments.second]) {
             for (name, tensor) in store.named(flat)? {
                 named.push((format!("{moment}.{name}"), tensor));
             }

@@ -128,10 +128,11 @@ fn resuming_changes_no_bit() {
         (0..11).for_each(|step| _ = trainer.step(&batch(step)).unwrap());
         let text = serde_json::to_string(trainer.position()).unwrap();
         let moments = trainer.optimizer.named(&trainer.store).unwrap();
-        let flat = |from: usize| {
-            Tensor::cat(&[&moments[from].1, &moments[from + 1].1, &moments[from + 2].1], 0).unwrap()
-        };
-        let optimizer = Optimizer::restored(flat(0), flat(3), 11);
+        let flat: Vec<&Tensor> = moments.iter().map(|(_, moment)| moment).collect();
+        let declared = Optimizer::declarations(&declarations(false));
+        assert!(declared.as_slice().iter().zip(&moments).all(|(declared, (name, _))| declared.name == *name));
+        let moments = ParamStore::from_flat(&declared, Tensor::cat(&flat, 0).unwrap()).unwrap();
+        let optimizer = Optimizer::restored(&moments, 11).unwrap();
         let position = serde_json::from_str(&text).unwrap();
         let Trainer { job, store, average, .. } = trainer;
         let mut trainer = Trainer::resumed(job, store, average, optimizer, position);

@@ -1,0 +1,173 @@
+//! How a command ends: exit codes that a scheduler can act on.
+
+use lethe_data::DataError;
+use lethe_train::TrainError;
+use std::fmt;
+
+/// What kind of failure it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// 64: the command line or the protocol asks for something impossible.
+    Usage,
+    /// 65: data that are not what they should be.
+    Data,
+    /// 66: an input that is not there.
+    Missing,
+    /// 70: a fault of the program itself.
+    Bug,
+    /// 73: the result cannot be created, or another process holds the run.
+    Held,
+    /// 74: the disk or the device refused.
+    Disk,
+    /// 75: interrupted; the same command goes on.
+    Interrupted,
+    /// 76: a number that is not finite.
+    Diverged,
+    /// 77: something is not as it was written.
+    Untrustworthy,
+}
+
+impl Fault {
+    /// The exit code, after BSD's sysexits where it has one.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Usage => 64,
+            Self::Data => 65,
+            Self::Missing => 66,
+            Self::Bug => 70,
+            Self::Held => 73,
+            Self::Disk => 74,
+            Self::Interrupted => 75,
+            Self::Diverged => 76,
+            Self::Untrustworthy => 77,
+        }
+    }
+
+    /// `error`, as a failure of this kind.
+    pub fn because(self, error: impl Into<anyhow::Error>) -> anyhow::Error {
+        let error = error.into();
+        let message = format!("{error:#}");
+        error.context(Kind { fault: self, message })
+    }
+}
+
+/// The kind of a failure, carried along an error chain; shown as the failure itself.
+#[derive(Debug)]
+struct Kind {
+    fault: Fault,
+    message: String,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// What kind of failure `error` is: as it was marked, or by what it is.
+pub fn fault_of(error: &anyhow::Error) -> Fault {
+    if let Some(kind) = error.downcast_ref::<Kind>() {
+        return kind.fault;
+    }
+    error.chain().find_map(known).unwrap_or(Fault::Bug)
+}
+
+fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Fault> {
+    if let Some(error) = cause.downcast_ref::<TrainError>() {
+        return Some(of_training(error));
+    }
+    if let Some(error) = cause.downcast_ref::<DataError>() {
+        return Some(of_data(error));
+    }
+    if let Some(error) = cause.downcast_ref::<lethe_pixel::PixelError>() {
+        return Some(of_network(error));
+    }
+    if let Some(error) = cause.downcast_ref::<lethe_candlex::weights::WeightsError>() {
+        return Some(of_weights(error));
+    }
+    if cause.is::<lethe_continual::ContinualError>()
+        || cause.is::<lethe_diffusion::DiffusionError>()
+    {
+        return Some(Fault::Usage);
+    }
+    if let Some(error) = cause.downcast_ref::<lethe_ledger::Error>() {
+        return Some(of_ledger(error));
+    }
+    if cause.is::<lethe_report::Error>() {
+        return Some(Fault::Untrustworthy);
+    }
+    cause.downcast_ref::<std::io::Error>().map(of_io)
+}
+
+fn of_io(error: &std::io::Error) -> Fault {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Fault::Missing,
+        _ => Fault::Disk,
+    }
+}
+
+fn of_training(error: &TrainError) -> Fault {
+    match error {
+        TrainError::Spec { .. } | TrainError::Continual(_) => Fault::Usage,
+        TrainError::Diverged { .. } => Fault::Diverged,
+        TrainError::NoGradient { .. } | TrainError::Damaged { .. } => Fault::Untrustworthy,
+        TrainError::NoExample { .. } => Fault::Data,
+        TrainError::Io { .. } => Fault::Disk,
+        TrainError::Weights(error) => of_weights(error),
+        TrainError::Ledger(error) => of_ledger(error),
+        TrainError::Tensor(_) => Fault::Bug,
+    }
+}
+
+fn of_data(error: &DataError) -> Fault {
+    match error {
+        DataError::Unreadable { path, .. } if !path.exists() => Fault::Missing,
+        DataError::Option { .. } | DataError::TooFew { .. } | DataError::Classes { .. } => {
+            Fault::Usage
+        }
+        _ => Fault::Data,
+    }
+}
+
+fn of_network(error: &lethe_pixel::PixelError) -> Fault {
+    use lethe_pixel::PixelError;
+    match error {
+        PixelError::Io { source, .. } => of_io(source),
+        PixelError::Weights(error) => of_weights(error),
+        PixelError::Json { .. } => Fault::Untrustworthy,
+        PixelError::Config { .. } => Fault::Usage,
+    }
+}
+
+fn of_weights(error: &lethe_candlex::weights::WeightsError) -> Fault {
+    use lethe_candlex::weights::WeightsError;
+    match error {
+        WeightsError::Io { source, .. } => of_io(source),
+        WeightsError::NoTensor { .. } => Fault::Data,
+        _ => Fault::Untrustworthy,
+    }
+}
+
+fn of_ledger(error: &lethe_ledger::Error) -> Fault {
+    match error {
+        lethe_ledger::Error::Io { source, .. } => of_io(source),
+        _ => Fault::Untrustworthy,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::{Context, anyhow};
+
+    #[test]
+    fn kinds_survive_context_and_show_the_cause() {
+        let error = Fault::Held.because(anyhow!("run is locked")).context("while starting");
+        assert_eq!(fault_of(&Fault::Held.because(anyhow!("run is locked"))), Fault::Held);
+        assert!(format!("{error:#}").contains("run is locked"));
+        let io = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = Err::<(), _>(TrainError::Io { path: "x".into(), action: "write", source: io });
+        assert_eq!(fault_of(&error.context("saving").unwrap_err()), Fault::Disk);
+        assert_eq!(fault_of(&anyhow!("surprise")), Fault::Bug);
+    }
+}

@@ -1,0 +1,294 @@
+//! One task of one arm: trained to its last step, from its last checkpoint where there is one.
+
+use crate::interrupt::Interrupt;
+use crate::session::Session;
+use crate::study::Study;
+use anyhow::{Context, Result};
+use candle_core::{DType, Tensor};
+use lethe_candlex::params::ParamStore;
+use lethe_candlex::rng::Seed;
+use lethe_candlex::weights;
+use lethe_continual::{Arm, DrawKey, ReplayBuffer, Sources};
+use lethe_ledger::digest;
+use lethe_pixel::{UNet2d, folder};
+use lethe_train::checkpoint::{self, Checkpoint, Files};
+use lethe_train::{Job, Optimizer, Position, StepReport, Trainer};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Which task of which arm of which repetition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// The repetition, such as `seed-1`.
+    pub run: String,
+    /// Its seed.
+    pub seed: u64,
+    /// The arm; `task-1` for the first task, which all arms share.
+    pub arm: String,
+    /// Number of the task, from 1.
+    pub task: u32,
+}
+
+impl Place {
+    /// The first task of a repetition.
+    pub fn first(seed: u64) -> Self {
+        Self { run: format!("seed-{seed}"), seed, arm: "task-1".into(), task: 1 }
+    }
+
+    /// Task `task` of `arm` in the same repetition.
+    pub fn later(&self, arm: Arm, task: u32) -> Self {
+        Self { arm: arm.name().into(), task, ..self.clone() }
+    }
+
+    /// Where its checkpoints lie in a run folder.
+    pub fn folder(&self, run_folder: &Path) -> PathBuf {
+        let run = run_folder.join(&self.run);
+        if self.task == 1 {
+            run.join("task-1")
+        } else {
+            run.join(&self.arm).join(format!("task-{}", self.task))
+        }
+    }
+
+    /// In words.
+    pub fn label(&self) -> String {
+        let arm = if self.task == 1 { String::new() } else { format!("{} · ", self.arm) };
+        format!("{} · {arm}task {}", self.run, self.task)
+    }
+}
+
+/// What a checkpoint remembers besides tensors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskState {
+    /// Digest of the resolved protocol.
+    pub protocol: String,
+    /// Digest of the data.
+    pub data: String,
+    /// Which task this is.
+    pub place: Place,
+    /// Where it stands.
+    pub position: Position,
+    /// Length of the ledger then.
+    pub ledger: u64,
+    /// Length of the training log then.
+    pub training: u64,
+    /// What is replayed, where this arm keeps a buffer.
+    pub buffer: Option<ReplayBuffer>,
+}
+
+const RAW: &str = "training/weights.safetensors";
+const OPTIMIZER: &str = "training/optimizer.safetensors";
+const RESULT: &str = "unet/diffusion_pytorch_model.safetensors";
+
+/// A task to be learned.
+pub struct Lesson<'a> {
+    /// The protocol and its data.
+    pub study: &'a Study,
+    /// Which task.
+    pub place: Place,
+    /// Where its batches come from.
+    pub sources: Sources,
+    /// What is replayed.
+    pub buffer: Option<ReplayBuffer>,
+    /// Where its checkpoints go.
+    pub folder: PathBuf,
+}
+
+/// What happens around the steps of a lesson.
+pub trait Witness {
+    /// After step `step` of a lesson, before the checkpoint that may be due.
+    ///
+    /// # Errors
+    /// Ends the lesson.
+    fn after_step(
+        &mut self,
+        session: &mut Session,
+        place: &Place,
+        trainer: &Trainer<UNet2d>,
+        report: &StepReport,
+    ) -> Result<()>;
+}
+
+impl Lesson<'_> {
+    /// Learns the task to its end; `start` gives the weights that it starts from, where no checkpoint is there yet.
+    ///
+    /// # Errors
+    /// A divergence, an interruption, a damaged checkpoint, a full disk; what was committed stays.
+    pub fn learn(
+        &self,
+        session: &mut Session,
+        start: impl FnOnce() -> Result<ParamStore>,
+        witness: &mut impl Witness,
+        interrupt: &Interrupt,
+    ) -> Result<Checkpoint> {
+        let job = self.job();
+        let (mut trainer, mut kept) = match checkpoint::latest(&self.folder)? {
+            Some(found) => (self.resume(job, &found, session)?, found),
+            None => {
+                let trainer = Trainer::start(job, start()?)?;
+                let kept = self.save(&trainer, session)?;
+                (trainer, kept)
+            }
+        };
+        let held_out =
+            self.study.held_out_ids(if self.is_control() { 1 } else { self.place.task })?;
+        while trainer.position().step < trainer.steps() {
+            let report = self.step(&mut trainer, session, &held_out)?;
+            witness.after_step(session, &self.place, &trainer, &report)?;
+            let step = trainer.position().step;
+            let is_due = step.is_multiple_of(self.study.spec.training.checkpoint_every)
+                || step == trainer.steps();
+            if is_due || interrupt.is_raised() {
+                kept = self.save(&trainer, session)?;
+            }
+            interrupt.check()?;
+        }
+        Ok(kept)
+    }
+
+    fn is_control(&self) -> bool {
+        self.place.arm == Arm::Control.name()
+    }
+
+    fn job(&self) -> Job<'_, UNet2d> {
+        let study = self.study;
+        Job {
+            network: &study.unet,
+            process: &study.process,
+            images: &study.images,
+            spec: &study.spec.training,
+            seed: Seed(self.place.seed),
+            task: self.place.task,
+            is_conditional: study.is_conditional(),
+            device: &study.device,
+        }
+    }
+
+    fn step(
+        &self,
+        trainer: &mut Trainer<UNet2d>,
+        session: &mut Session,
+        held_out: &[u64],
+    ) -> Result<StepReport> {
+        let words = words(Seed(self.place.seed));
+        let batch = self.study.mixture.batch(&self.sources, trainer.position().step, words)?;
+        let report = trainer.step(&batch)?;
+        let validation_loss = match trainer.is_validation_due() {
+            true => trainer.validate(held_out)?,
+            false => None,
+        };
+        if let Some(mut record) = trainer.due_record(&self.place.run, &self.place.arm, &report) {
+            record.validation_loss = validation_loss;
+            session.training.append(&record)?;
+        }
+        Ok(report)
+    }
+
+    /// Commits where the task stands, and then lets go of the checkpoint before.
+    fn save(&self, trainer: &Trainer<UNet2d>, session: &mut Session) -> Result<Checkpoint> {
+        session.sync()?;
+        let state = TaskState {
+            protocol: digest(&self.study.text),
+            data: self.study.images.digest(),
+            place: self.place.clone(),
+            position: trainer.position().clone(),
+            ledger: session.ledger.offset(),
+            training: session.training.offset(),
+            buffer: self.buffer.clone(),
+        };
+        let path = self.folder.join(checkpoint::name(state.position.step));
+        let kept = checkpoint::save(&path, &self.files(trainer)?, &state)?;
+        checkpoint::retire_others(&self.folder, &kept)?;
+        Ok(kept)
+    }
+
+    fn files(&self, trainer: &Trainer<UNet2d>) -> Result<Files> {
+        let raw: Vec<(&str, Tensor)> =
+            trainer.weights().iter().map(|(name, t)| (name, t.clone())).collect();
+        let moments = trainer.optimizer().named(trainer.weights())?;
+        let moments: Vec<(&str, Tensor)> =
+            moments.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
+        let mut files = crate::pipeline::files(self.study, trainer.result())?;
+        files.push((RAW.into(), weights::serialize(&raw, None)?));
+        files.push((OPTIMIZER.into(), weights::serialize(&moments, None)?));
+        files.push(("protocol.toml".into(), self.study.text.clone().into_bytes()));
+        Ok(files)
+    }
+
+    fn resume<'a>(
+        &self,
+        job: Job<'a, UNet2d>,
+        found: &Checkpoint,
+        session: &mut Session,
+    ) -> Result<Trainer<'a, UNet2d>> {
+        let state: TaskState = found.state()?;
+        self.expect(&state, found)?;
+        session.rewind(state.ledger, state.training)?;
+        let read = |name: &str| self.read_store(&found.path().join(name));
+        let (store, average) = (read(RAW)?, read(RESULT)?);
+        let declared = Optimizer::declarations(&self.study.declarations);
+        let path = found.path().join(OPTIMIZER);
+        let moments =
+            weights::load(&declared, &[path], str::to_string, DType::F32, &self.study.device)?;
+        let optimizer = Optimizer::restored(&moments.store, state.position.step)?;
+        Ok(Trainer::resumed(job, store, average, optimizer, state.position))
+    }
+
+    fn expect(&self, state: &TaskState, found: &Checkpoint) -> Result<()> {
+        let pairs = [
+            ("protocol", state.protocol.clone(), digest(&self.study.text)),
+            ("data", state.data.clone(), self.study.images.digest()),
+            ("place", format!("{:?}", state.place), format!("{:?}", self.place)),
+        ];
+        for (field, kept, expected) in pairs {
+            if kept != expected {
+                let error = anyhow::anyhow!(
+                    "{}: {field}: expected {expected}, got {kept}",
+                    found.path().display()
+                );
+                return Err(crate::exit::Fault::Untrustworthy.because(error));
+            }
+        }
+        Ok(())
+    }
+
+    fn read_store(&self, path: &Path) -> Result<ParamStore> {
+        let study = self.study;
+        let loaded = weights::load(
+            &study.declarations,
+            &[path.to_path_buf()],
+            str::to_string,
+            DType::F32,
+            &study.device,
+        );
+        Ok(loaded?.store)
+    }
+}
+
+/// The words of a draw, as the continual room wants them.
+pub fn words(seed: Seed) -> impl Fn(DrawKey) -> Box<dyn FnMut() -> u64> {
+    move |key| {
+        let mut draws = seed.task_stream(key.stream.name(), key.task).at(0, key.index);
+        Box::new(move || draws.bits64())
+    }
+}
+
+/// What a finished task left: its weights, and what its checkpoint remembers.
+///
+/// # Errors
+/// When there is no finished checkpoint in `folder`, or it is damaged.
+pub fn result(study: &Study, folder: &Path) -> Result<(ParamStore, TaskState)> {
+    let found = checkpoint::latest(folder)?
+        .with_context(|| format!("{}: no checkpoint", folder.display()))?;
+    let path = found.path().join(RESULT);
+    let loaded = weights::load(
+        &study.declarations,
+        &[path],
+        folder::todays_name,
+        DType::F32,
+        &study.device,
+    )?;
+    Ok((loaded.store, found.state()?))
+}

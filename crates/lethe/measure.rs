@@ -1,0 +1,334 @@
+//! What is measured at a moment of an arm, and the images that go with it.
+
+use crate::interrupt::Interrupt;
+use crate::learn::Place;
+use crate::meter::Meter;
+use crate::session::Session;
+use crate::sheet::Sheet;
+use crate::study::Study;
+use anyhow::Result;
+use candle_core::Tensor;
+use lethe_candlex::params::ParamStore;
+use lethe_candlex::rng::Seed;
+use lethe_diffusion::denoiser::{Condition, Denoiser, NetworkDenoiser};
+use lethe_diffusion::sampler::{Ddim, Spacing, walk};
+use lethe_ledger::{Quantity, SpriteLayout, durable};
+use lethe_pixel::UNet2d;
+use lethe_probe::bound::Bound;
+use lethe_probe::energy::{StoredSet, Temperatures};
+use lethe_probe::facts::facts;
+use lethe_probe::reconstruction::Reconstruction;
+use lethe_probe::{Examples, Moment, Reading};
+use std::path::{Path, PathBuf};
+
+/// Tiles in a row of a sheet of probed examples, and of drawn samples.
+const COLUMNS: usize = 25;
+const SAMPLE_COLUMNS: usize = 10;
+
+/// The network of `study` with the numbers of `store`.
+pub fn denoiser<'a>(study: &'a Study, store: &'a ParamStore) -> NetworkDenoiser<'a, UNet2d> {
+    NetworkDenoiser {
+        network: &study.unet,
+        store,
+        schedule: &study.process.schedule,
+        parameterization: study.process.parameterization,
+    }
+}
+
+/// A probe at work: where readings go, and who is told.
+pub struct Measuring<'a> {
+    /// The protocol and its data.
+    pub study: &'a Study,
+    /// The inverse temperatures of the energies.
+    pub temperatures: Temperatures,
+    /// The repetition's seed: the noise of every measurement follows from it.
+    pub seed: Seed,
+    /// Who is told.
+    pub meter: &'a Meter,
+    /// Whether to stop.
+    pub interrupt: &'a Interrupt,
+}
+
+impl Measuring<'_> {
+    /// Facts of all probed examples, and their energies against the stored set of every task.
+    ///
+    /// # Errors
+    /// When an example has no direction from a stored mean, or the disk refuses.
+    pub fn data(&self, session: &mut Session, run: &str) -> Result<()> {
+        let study = self.study;
+        let all = study.examples(&study.probed_through(study.n_tasks()))?;
+        let at = |learned_through| Moment { run, arm: "data", learned_through, step: 0 };
+        append(session, facts(&all)?, &at(0))?;
+        for task in study.stream.tasks() {
+            let stored = StoredSet::new(&study.examples(&study.train_ids(task.number())?)?)?;
+            append(session, stored.energies(&all, self.temperatures)?, &at(task.number()))?;
+            let own: Vec<u64> = study
+                .probed
+                .rows()
+                .iter()
+                .filter(|row| row.task == task.number())
+                .map(|row| row.id)
+                .collect();
+            append(session, vec![stored.nearest(&study.examples(&own)?)?], &at(0))?;
+            self.interrupt.check()?;
+        }
+        let images = session.folder().join("images/examples.png");
+        self.write_sheet(&images, all.ids(), all.pixels())
+    }
+
+    /// Everything at the boundary behind a task: what its network knows of all tasks so far, and what it draws.
+    ///
+    /// `stored`: the examples that the network was last trained on.
+    ///
+    /// # Errors
+    /// When a number is not finite, or the disk refuses.
+    pub fn boundary(
+        &self,
+        session: &mut Session,
+        place: &Place,
+        step: u64,
+        store: &ParamStore,
+        stored: &[u64],
+    ) -> Result<()> {
+        let study = self.study;
+        let examples = study.examples(&study.probed_through(place.task))?;
+        let moment = Moment { run: &place.run, arm: &place.arm, learned_through: place.task, step };
+        if place.task > 1 {
+            let stored = StoredSet::new(&study.examples(stored)?)?;
+            append(session, stored.energies(&examples, self.temperatures)?, &moment)?;
+        }
+        let denoiser = denoiser(study, store);
+        for &level in &study.spec.probe.levels {
+            let found = self.reconstruct(&denoiser, &examples, level, &place.label())?;
+            append(session, found.0, &moment)?;
+            if level == study.spec.probe.headline {
+                self.write_sheet(
+                    &sheet_path(session, place, "reconstruction"),
+                    examples.ids(),
+                    &found.1,
+                )?;
+            }
+        }
+        self.bound(session, &denoiser, &examples, &moment, place)?;
+        self.draw(session, &denoiser, place)
+    }
+
+    /// The headline's reconstruction error of the curve's examples.
+    ///
+    /// # Errors
+    /// When a number is not finite, or the disk refuses.
+    pub fn curve(
+        &self,
+        session: &mut Session,
+        place: &Place,
+        step: u64,
+        store: &ParamStore,
+    ) -> Result<()> {
+        let study = self.study;
+        let moment = Moment { run: &place.run, arm: &place.arm, learned_through: place.task, step };
+        let denoiser = denoiser(study, store);
+        let level = study.spec.probe.headline;
+        let examples = study.examples(&curve_ids(study))?;
+        let label = format!("{} · curve at step {step}", place.label());
+        append(session, self.reconstruct(&denoiser, &examples, level, &label)?.0, &moment)
+    }
+
+    /// (readings, reconstructions), batch by batch so that progress shows and a stop is heard.
+    fn reconstruct(
+        &self,
+        denoiser: &dyn Denoiser,
+        examples: &Examples,
+        level: f64,
+        label: &str,
+    ) -> Result<(Vec<Reading>, Tensor)> {
+        let probe = &self.study.spec.probe;
+        let setting = Reconstruction {
+            stages: probe.stages,
+            draws: probe.draws,
+            batch: probe.batch,
+            seed: self.seed,
+        };
+        let (mut readings, mut images): (Vec<Reading>, Vec<Tensor>) = (Vec::new(), Vec::new());
+        for chunk in examples.chunks(probe.batch)? {
+            self.interrupt.check()?;
+            let found = setting.measure(denoiser, &chunk, level)?;
+            images.push(found.images);
+            join(&mut readings, found.readings);
+            self.meter.add(
+                (chunk.len() * probe.draws * probe.stages) as f64,
+                &format!("{label} · measuring at {level}"),
+            );
+        }
+        Ok((readings, Tensor::cat(&images, 0)?))
+    }
+
+    fn bound(
+        &self,
+        session: &mut Session,
+        denoiser: &dyn Denoiser,
+        examples: &Examples,
+        moment: &Moment,
+        place: &Place,
+    ) -> Result<()> {
+        let probe = &self.study.spec.probe;
+        if probe.bound_points == 0 {
+            return Ok(());
+        }
+        let setting = Bound {
+            points: probe.bound_points,
+            pairs: probe.bound_pairs,
+            batch: probe.batch,
+            seed: self.seed,
+        };
+        let mut readings = Vec::new();
+        for chunk in examples.chunks(probe.batch)? {
+            self.interrupt.check()?;
+            join(&mut readings, vec![setting.measure(denoiser, &chunk)?]);
+            let work = chunk.len() * 2 * probe.bound_pairs * (probe.bound_points + 1);
+            self.meter.add(work as f64, &format!("{} · variational bound", place.label()));
+        }
+        append(session, readings, moment)
+    }
+
+    /// Images that the network draws, the same noise after every task and in every arm.
+    fn draw(&self, session: &mut Session, denoiser: &dyn Denoiser, place: &Place) -> Result<()> {
+        let (study, probe) = (self.study, &self.study.spec.probe);
+        if probe.samples == 0 {
+            return Ok(());
+        }
+        let shape = study.images.shape();
+        let mut sheet = Sheet::blank(
+            (shape.height, shape.width),
+            shape.channels,
+            SAMPLE_COLUMNS,
+            probe.samples,
+        );
+        let numbers: Vec<u64> = (0..probe.samples as u64).collect();
+        let classes = self.classes_to_draw(place.task, probe.samples)?;
+        for (chunk, numbers) in numbers.chunks(probe.batch).enumerate() {
+            self.interrupt.check()?;
+            let first = chunk * probe.batch;
+            let condition = classes.as_ref().map_or(Condition::Unconditional, |classes| {
+                Condition::Classes(&classes[first..first + numbers.len()])
+            });
+            let images =
+                sample(study, denoiser, self.seed, numbers, probe.sample_stages, condition)?;
+            sheet.place(&images, &(first..first + numbers.len()).collect::<Vec<_>>())?;
+            self.meter.add(
+                (numbers.len() * probe.sample_stages) as f64,
+                &format!("{} · drawing", place.label()),
+            );
+        }
+        write_png(&sheet_path(session, place, "samples"), &sheet)
+    }
+
+    /// For a conditional network: the classes learned so far, in turn.
+    fn classes_to_draw(&self, task: u32, n: usize) -> Result<Option<Vec<u32>>> {
+        if !self.study.is_conditional() {
+            return Ok(None);
+        }
+        let mut classes = Vec::new();
+        for number in 1..=task {
+            classes.extend(self.study.stream.task(number)?.classes().iter().map(|class| class.0));
+        }
+        Ok(Some((0..n).map(|i| classes[i % classes.len()]).collect()))
+    }
+
+    fn write_sheet(&self, path: &Path, ids: &[u64], images: &Tensor) -> Result<()> {
+        let (shape, table) = (self.study.images.shape(), &self.study.probed);
+        let mut sheet =
+            Sheet::blank((shape.height, shape.width), shape.channels, COLUMNS, table.rows().len());
+        let positions: Vec<usize> = ids.iter().filter_map(|&id| table.position(id)).collect();
+        sheet.place(images, &positions)?;
+        write_png(path, &sheet)
+    }
+}
+
+/// Images from noise: `numbers` name the noises, of which the same number always gives the same.
+///
+/// # Errors
+/// When shapes do not fit.
+pub fn sample(
+    study: &Study,
+    denoiser: &dyn Denoiser,
+    seed: Seed,
+    numbers: &[u64],
+    stages: usize,
+    condition: Condition,
+) -> Result<Tensor> {
+    let shape = study.images.shape();
+    let shape = [shape.height, shape.width, shape.channels];
+    let noise = seed.stream("samples").normal(0, numbers, &shape, &study.device)?;
+    let timesteps = Spacing::Leading.timesteps(denoiser.schedule().timesteps(), stages, 0);
+    let sampler = Ddim { eta: 0., clip: true };
+    Ok(walk(&sampler, denoiser, &timesteps, &noise, condition, |_| Ok(noise.clone()))?)
+}
+
+/// The training examples of task 1 on the forgetting curve.
+pub fn curve_ids(study: &Study) -> Vec<u64> {
+    let train = study
+        .probed
+        .rows()
+        .iter()
+        .filter(|row| row.task == 1 && row.split == lethe_ledger::Split::Train);
+    let ids: Vec<u64> = train.map(|row| row.id).collect();
+    let n = study.spec.probe.curve_examples.min(ids.len());
+    (0..n).map(|i| ids[i * ids.len() / n]).collect()
+}
+
+/// How sheets of probed examples are laid out.
+pub fn layout(study: &Study) -> SpriteLayout {
+    let shape = study.images.shape();
+    SpriteLayout {
+        tile_width: shape.width as u32,
+        tile_height: shape.height as u32,
+        channels: shape.channels as u32,
+        columns: COLUMNS as u32,
+    }
+}
+
+/// 1 for the ids of the buffer, 0 for the other training examples that are measured.
+pub fn replayed(study: &Study, task: u32, buffered: &[u64]) -> Reading {
+    let rows = study.probed.rows().iter().filter(|row| row.task < task);
+    let examples: Vec<u64> = rows.map(|row| row.id).collect();
+    let values = examples.iter().map(|id| f64::from(u8::from(buffered.contains(id)))).collect();
+    Reading { quantity: Quantity::Replayed, level: None, examples, values }
+}
+
+/// Appends readings taken at `moment`.
+///
+/// # Errors
+/// When a number is not finite, or the disk refuses.
+pub fn append(session: &mut Session, readings: Vec<Reading>, moment: &Moment) -> Result<()> {
+    for reading in readings {
+        session.ledger.append(&reading.at(moment))?;
+    }
+    Ok(())
+}
+
+/// Adds a batch's readings to those of the batches before.
+fn join(readings: &mut Vec<Reading>, more: Vec<Reading>) {
+    if readings.is_empty() {
+        *readings = more;
+        return;
+    }
+    for (reading, more) in readings.iter_mut().zip(more) {
+        reading.examples.extend(more.examples);
+        reading.values.extend(more.values);
+    }
+}
+
+fn sheet_path(session: &Session, place: &Place, kind: &str) -> PathBuf {
+    session
+        .folder()
+        .join("images")
+        .join(&place.run)
+        .join(format!("{}-task{}-{kind}.png", place.arm, place.task))
+}
+
+fn write_png(path: &Path, sheet: &Sheet) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    Ok(durable::write_file(path, &sheet.png()?)?)
+}

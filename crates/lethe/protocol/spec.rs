@@ -1,0 +1,252 @@
+//! The sections of a protocol file, field by field.
+
+use lethe_continual::{ReplaySpec, StreamSpec};
+use lethe_diffusion::parameterization::Parameterization;
+use lethe_diffusion::schedule::{ScheduleKind, ScheduleSpec};
+use lethe_train::TrainingSpec;
+use serde::{Deserialize, Serialize};
+
+/// A protocol file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProtocolSpec {
+    /// Name of the run's folder and of its report.
+    pub name: String,
+    /// Seeds of the repetitions: each goes through the whole protocol.
+    #[serde(default = "one_seed")]
+    pub seeds: Vec<u64>,
+    /// Which images.
+    pub data: DataSpec,
+    /// Which classes come in which task.
+    pub stream: StreamSpec,
+    /// Which network.
+    #[serde(default)]
+    pub model: ModelSpec,
+    /// Which diffusion process.
+    #[serde(default)]
+    pub diffusion: DiffusionSpec,
+    /// How a task is learned.
+    #[serde(default)]
+    pub training: TrainingSpec,
+    /// What is kept and replayed, in which arms.
+    #[serde(default)]
+    pub replay: ReplaySpec,
+    /// What is measured.
+    #[serde(default)]
+    pub probe: ProbeSpec,
+}
+
+fn one_seed() -> Vec<u64> {
+    vec![1]
+}
+
+/// `[data]`: which images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSpec {
+    /// "fashion-mnist" (embedded), "hub:OWNER/NAME" (with the feature `hub`), or "path": whatever lies at `path`.
+    pub source: String,
+    /// A folder of idx files, `cifar-10-batches-bin`, a Parquet file or a folder of them, or a folder per class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Of CIFAR-10's binary version: "training" (default), "test" or "both".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
+    /// Side to which every image is brought, in pixels; as they are by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolution: Option<usize>,
+    /// "grey" or "rgb"; as they are by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub colour: Option<String>,
+    /// The first so many images of each class; all by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_class: Option<usize>,
+    /// Names of the classes, for data that do not name them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<Vec<String>>,
+    /// "refuse" (default) or "skip".
+    #[serde(default = "refuse")]
+    pub bad_images: String,
+    /// Share of every class that no network trains on.
+    #[serde(default = "tenth")]
+    pub held_out: f64,
+}
+
+fn refuse() -> String {
+    "refuse".into()
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+/// `[model]`: which network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelSpec {
+    /// A diffusers folder with a `UNet2DModel` whose weights task 1 starts from; what follows here is then not used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pretrained: Option<String>,
+    /// A known network whose configuration is taken, from scratch: "google/ddpm-cifar10-32".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub like: Option<String>,
+    /// Channels of each level.
+    pub channels: Vec<usize>,
+    /// Residual blocks of each level on the way down.
+    pub layers_per_block: usize,
+    /// Levels with attention, from 0; the middle always attends.
+    pub attention_levels: Vec<usize>,
+    /// Channels of one attention head; 0 makes one head over all channels.
+    pub head_channels: usize,
+    /// Groups of every norm.
+    pub norm_groups: usize,
+    /// Dropout rate inside residual blocks.
+    pub dropout: f64,
+    /// Whether the network is told each example's class.
+    pub conditional: bool,
+}
+
+impl Default for ModelSpec {
+    fn default() -> Self {
+        Self {
+            pretrained: None,
+            like: None,
+            channels: vec![64, 128, 128],
+            layers_per_block: 2,
+            attention_levels: vec![],
+            head_channels: 0,
+            norm_groups: 32,
+            dropout: 0.,
+            conditional: false,
+        }
+    }
+}
+
+/// `[diffusion]`: which diffusion process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiffusionSpec {
+    /// "linear" (default; Ho et al. 2020), "scaled-linear" or "cosine".
+    pub schedule: ScheduleKind,
+    /// T.
+    pub timesteps: usize,
+    /// β of the first timestep.
+    pub beta_start: f64,
+    /// β of the last timestep.
+    pub beta_end: f64,
+    /// What the network predicts: "epsilon" (default), "velocity" or "clean".
+    pub parameterization: Parameterization,
+}
+
+impl Default for DiffusionSpec {
+    fn default() -> Self {
+        let ScheduleSpec { schedule, timesteps, beta_start, beta_end } = ScheduleSpec::default();
+        Self {
+            schedule,
+            timesteps,
+            beta_start,
+            beta_end,
+            parameterization: Parameterization::Epsilon,
+        }
+    }
+}
+
+impl DiffusionSpec {
+    /// The schedule alone.
+    pub fn schedule(&self) -> ScheduleSpec {
+        let Self { schedule, timesteps, beta_start, beta_end, .. } = *self;
+        ScheduleSpec { schedule, timesteps, beta_start, beta_end }
+    }
+}
+
+/// `[probe]`: what is measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProbeSpec {
+    /// Training examples of each task that are measured, evenly over its classes.
+    pub train_examples: usize,
+    /// Held-out examples of each task that are measured, evenly over its classes.
+    pub held_out_examples: usize,
+    /// Noise levels t/T of the reconstruction error.
+    pub levels: Vec<f64>,
+    /// The level at which the report's headline speaks.
+    pub headline: f64,
+    /// Network evaluations of one way back.
+    pub stages: usize,
+    /// Noises over which reconstruction errors are averaged.
+    pub draws: usize,
+    /// Stretches of the schedule at which the variational bound is taken; 0 takes none.
+    pub bound_points: usize,
+    /// Pairs of opposite noises at each.
+    pub bound_pairs: usize,
+    /// Median number of neighbours at which the inverse temperature of the energies is chosen.
+    pub perplexity: f64,
+    /// Steps between two points of the forgetting curve; 0 measures at boundaries alone.
+    pub curve_every: u64,
+    /// Training examples of task 1 on the curve.
+    pub curve_examples: usize,
+    /// Images drawn from the network after each task; 0 draws none.
+    pub samples: usize,
+    /// Network evaluations of one drawn image.
+    pub sample_stages: usize,
+    /// Examples denoised at once.
+    pub batch: usize,
+}
+
+impl Default for ProbeSpec {
+    fn default() -> Self {
+        Self {
+            train_examples: 1_000,
+            held_out_examples: 500,
+            levels: vec![0.1, 0.2, 0.3, 0.4, 0.5],
+            headline: 0.3,
+            stages: 25,
+            draws: 4,
+            bound_points: 32,
+            bound_pairs: 1,
+            perplexity: 10.,
+            curve_every: 500,
+            curve_examples: 200,
+            samples: 40,
+            sample_stages: 50,
+            batch: 64,
+        }
+    }
+}
+
+impl ProbeSpec {
+    /// # Errors
+    /// Names the first impossible field.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        let require = |field: &str, holds: bool, expected: &str, got: String| {
+            anyhow::ensure!(holds, "probe.{field}: expected {expected}, got {got}");
+            Ok(())
+        };
+        let at_least_one =
+            |field: &str, value: usize| require(field, value > 0, "at least 1", value.to_string());
+        at_least_one("train_examples", self.train_examples)?;
+        at_least_one("stages", self.stages)?;
+        at_least_one("draws", self.draws)?;
+        at_least_one("batch", self.batch)?;
+        at_least_one("bound_pairs", self.bound_pairs)?;
+        at_least_one("sample_stages", self.sample_stages)?;
+        require("levels", !self.levels.is_empty(), "at least one level", "none".into())?;
+        for level in &self.levels {
+            require(
+                "levels",
+                (0. ..=1.).contains(level),
+                "shares of T from 0 to 1",
+                level.to_string(),
+            )?;
+        }
+        let sorted = self.levels.windows(2).all(|pair| pair[0] < pair[1]);
+        require("levels", sorted, "rising levels", format!("{:?}", self.levels))?;
+        require(
+            "headline",
+            self.levels.contains(&self.headline),
+            "one of probe.levels",
+            self.headline.to_string(),
+        )?;
+        require("perplexity", self.perplexity > 1., "a number above 1", self.perplexity.to_string())
+    }
+}

@@ -1,0 +1,162 @@
+//! From text and overrides to a protocol, and back to the text that is kept with the run.
+
+use super::ProtocolSpec;
+use crate::exit::Fault;
+use anyhow::{Context, Result, anyhow};
+use std::path::Path;
+use toml::{Table, Value};
+
+/// Protocols that come with the program, by name.
+const BUILT_IN: [(&str, &str); 1] = [("fashion", include_str!("fashion.toml"))];
+
+/// The built-in protocol called `name`.
+pub fn built_in(name: &str) -> Option<&'static str> {
+    BUILT_IN.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}
+
+/// The protocol called `name`, or the one in the file `name`, with `overrides` such as `training.steps=100` applied.
+///
+/// # Errors
+/// Names the file and the key: an unknown key with the nearest known one, a wrong type, a file that is not there.
+pub fn load(name: &str, overrides: &[String]) -> Result<ProtocolSpec> {
+    let (text, origin) = match built_in(name) {
+        Some(text) => (text.to_string(), format!("built-in protocol `{name}`")),
+        None => (read(Path::new(name))?, name.to_string()),
+    };
+    let mut table: Table = toml::from_str(&text)
+        .map_err(|error| Fault::Usage.because(anyhow!("{origin}: {error}")))?;
+    for assignment in overrides {
+        apply(&mut table, assignment).map_err(|error| Fault::Usage.because(error))?;
+    }
+    parse(table).map_err(|error| Fault::Usage.because(anyhow!("{origin}: {error}")))
+}
+
+fn read(path: &Path) -> Result<String> {
+    let known: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+    std::fs::read_to_string(path).map_err(|error| {
+        let fault =
+            if error.kind() == std::io::ErrorKind::NotFound { Fault::Missing } else { Fault::Data };
+        let hint = format!(
+            "neither a readable protocol file nor a built-in protocol ({})",
+            known.join(", ")
+        );
+        fault.because(anyhow!("{}: {hint}: {error}", path.display()))
+    })
+}
+
+/// Puts `a.b=value` into the table; a value that is no TOML is taken as text.
+fn apply(table: &mut Table, assignment: &str) -> Result<()> {
+    let (key, value) = assignment.split_once('=').ok_or_else(|| {
+        anyhow!("--set {assignment}: expected KEY=VALUE, such as training.steps=100")
+    })?;
+    let value = toml::from_str::<Table>(&format!("value = {value}"))
+        .ok()
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(value.to_string()));
+    let mut path: Vec<&str> = key.trim().split('.').collect();
+    let last = path
+        .pop()
+        .filter(|last| !last.is_empty())
+        .with_context(|| format!("--set {assignment}: no key"))?;
+    let mut place = table;
+    for section in path {
+        let entry = place.entry(section).or_insert_with(|| Value::Table(Table::new()));
+        place = entry
+            .as_table_mut()
+            .with_context(|| format!("--set {assignment}: `{section}` is no section"))?;
+    }
+    place.insert(last.to_string(), value);
+    Ok(())
+}
+
+fn parse(table: Table) -> Result<ProtocolSpec> {
+    serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+        let (path, message) = (error.path().to_string(), error.inner().to_string());
+        let place = if path == "." { String::new() } else { format!("{path}: ") };
+        anyhow!("{place}{}{}", message.trim_end(), nearest(&message))
+    })
+}
+
+/// For "unknown field `a`, expected one of `b`, `c`": the one that is nearest to `a`.
+fn nearest(message: &str) -> String {
+    let mut names = message.split('`').skip(1).step_by(2);
+    let (true, Some(unknown)) = (message.starts_with("unknown field"), names.next()) else {
+        return String::new();
+    };
+    let closeness = |name: &&str| (strsim::jaro_winkler(unknown, name) * 1e6) as u64;
+    names.max_by_key(closeness).map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
+/// The protocol as it is kept with the run: every default filled in.
+///
+/// # Errors
+/// None in practice: a protocol is plain data.
+pub fn resolved_text(spec: &ProtocolSpec) -> Result<String> {
+    toml::to_string_pretty(spec).context("the protocol could not be written as TOML")
+}
+
+/// Lines that differ between two resolved protocols, as `- before` and `+ after`.
+pub fn difference(before: &str, after: &str) -> String {
+    let lines = |text: &str| -> Vec<String> {
+        let mut section = String::new();
+        let mut lines = Vec::new();
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            match line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+                Some(name) => section = format!("{name}."),
+                None => lines.push(format!("{section}{line}")),
+            }
+        }
+        lines
+    };
+    let (before, after) = (lines(before), lines(after));
+    let gone = before.iter().filter(|line| !after.contains(line)).map(|line| format!("  - {line}"));
+    let new = after.iter().filter(|line| !before.contains(line)).map(|line| format!("  + {line}"));
+    gone.chain(new).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(overrides: &[&str]) -> Result<ProtocolSpec> {
+        load("fashion", &overrides.iter().map(|o| o.to_string()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn every_built_in_protocol_is_sound() {
+        for (name, _) in BUILT_IN {
+            let spec = load(name, &[]).unwrap();
+            assert_eq!(spec.name, name);
+            let text = resolved_text(&spec).unwrap();
+            assert_eq!(parse(toml::from_str(&text).unwrap()).unwrap(), spec);
+        }
+    }
+
+    #[test]
+    fn overrides_reach_every_depth_and_keep_their_types() {
+        let spec =
+            spec(&["training.steps=7", "model.channels=[8, 16]", "name=my run", "seeds = [3, 4]"])
+                .unwrap();
+        assert_eq!((spec.training.steps, spec.model.channels.as_slice()), (7, [8, 16].as_slice()));
+        assert_eq!((spec.name.as_str(), spec.seeds.as_slice()), ("my run", [3, 4].as_slice()));
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest() {
+        let error = spec(&["training.learnig_rate=0.1"]).unwrap_err().to_string();
+        assert!(error.contains("training") && error.contains("`learnig_rate`"), "{error}");
+        assert!(error.contains("did you mean `learning_rate`?"), "{error}");
+        let error = spec(&["trainin.steps=1"]).unwrap_err().to_string();
+        assert!(error.contains("did you mean `training`?"), "{error}");
+        let error = spec(&["training.steps=many"]).unwrap_err().to_string();
+        assert!(error.contains("training.steps"), "{error}");
+        assert!(load("absent.toml", &[]).unwrap_err().to_string().contains("absent.toml"));
+    }
+
+    #[test]
+    fn differences_name_sections() {
+        let [a, b] = [["training.steps=7"], ["training.steps=8"]]
+            .map(|o| resolved_text(&spec(&o).unwrap()).unwrap());
+        assert_eq!(difference(&a, &b), "  - training.steps = 7\n  + training.steps = 8");
+    }
+}

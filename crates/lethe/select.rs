@@ -1,0 +1,193 @@
+//! What an arm keeps of the tasks behind it: the policies' numbers, from the probe.
+
+use crate::learn::words;
+use crate::study::{Study, plain};
+use anyhow::{Context, Result};
+use candle_core::{DType, Tensor};
+use lethe_candlex::rng::Seed;
+use lethe_continual::{
+    Balance, Candidate, ClassId, ContinualError, Coverage, Evidence, ExampleId, Features, Needs,
+    Policy, ReplayBuffer, SelectionRequest, Selector,
+};
+use lethe_diffusion::denoiser::Denoiser;
+use lethe_hopfield::Representation;
+use lethe_probe::energy::{StoredSet, Temperatures};
+use lethe_probe::reconstruction::Reconstruction;
+use std::collections::BTreeMap;
+
+/// Old examples whose coverage greedy selection looks at, at most.
+const TARGETS: usize = 2_000;
+
+/// Level t/T of the denoising loss that `top-loss` ranks by, and the noises it is averaged over.
+const LOSS_LEVELS: [f64; 3] = [0.1, 0.3, 0.5];
+
+/// Everything that a policy may ask for.
+pub struct Selecting<'a> {
+    /// The protocol and its data.
+    pub study: &'a Study,
+    /// The policy.
+    pub policy: Policy,
+    /// The repetition's seed.
+    pub seed: Seed,
+    /// The inverse temperatures of the energies.
+    pub temperatures: Temperatures,
+    /// The network as the finished task left it.
+    pub denoiser: &'a dyn Denoiser,
+}
+
+impl Selecting<'_> {
+    /// What the arm keeps once task `last` is over: `kept`, or nothing, with every task since closed in turn.
+    ///
+    /// # Errors
+    /// When a number that the policy asks for is not finite.
+    pub fn through(&self, kept: Option<ReplayBuffer>, last: u32) -> Result<ReplayBuffer> {
+        let mut buffer = match kept {
+            Some(buffer) => buffer,
+            None => ReplayBuffer::new(self.study.capacity)?,
+        };
+        for finished in buffer.n_finished() + 1..=last {
+            buffer
+                .finish_task(self.study.stream.task(finished)?, |request| self.choose(&request))?;
+        }
+        buffer.verify(&self.study.stream)?;
+        Ok(buffer)
+    }
+
+    fn choose(&self, request: &SelectionRequest) -> Result<Vec<ExampleId>> {
+        let ids = plain(request.ids);
+        let priorities = self.priorities(&ids, request.task)?;
+        let class = |id: u64| {
+            self.study.images.index_of(id).map(|index| ClassId(self.study.images.label(index)))
+        };
+        let mut candidates = Vec::with_capacity(ids.len());
+        for (i, &id) in ids.iter().enumerate() {
+            let class =
+                class(id).with_context(|| format!("example {id} is not in the data set"))?;
+            candidates.push(Candidate {
+                id: ExampleId(id),
+                class,
+                priority: priorities.as_ref().map(|p| p[i]),
+            });
+        }
+        let directions = self.directions(&ids)?;
+        let coverage = self.coverage(&ids, request.finished)?;
+        let evidence = Evidence {
+            features: directions.as_ref().map(|directions| directions as &dyn Features),
+            coverage: coverage.as_ref().map(|coverage| coverage as &dyn Coverage),
+        };
+        let balance: Balance = self.study.replay.balance();
+        let selector = Selector { policy: self.policy, balance };
+        let mut draws = words(self.seed)(request.key());
+        Ok(selector.select(&candidates, request.quota, evidence, &mut draws)?)
+    }
+
+    /// The number by which the policy ranks, for each id of task `task`.
+    fn priorities(&self, ids: &[u64], task: u32) -> Result<Option<Vec<f64>>> {
+        let examples = self.study.examples(ids)?;
+        let stored = || -> Result<StoredSet> {
+            Ok(StoredSet::new(&self.study.examples(&self.study.train_ids(task)?)?)?)
+        };
+        Ok(match self.policy.needs() {
+            Needs::Energy => {
+                let beta = self.temperatures.distance;
+                Some(stored()?.distance().leave_one_out(&examples.vectors()?, ids, beta)?)
+            }
+            Needs::NeighbourDistance => Some(stored()?.nearest(&examples)?.values),
+            Needs::Loss => Some(self.losses(&examples)?),
+            Needs::Nothing | Needs::Features | Needs::Coverage => None,
+        })
+    }
+
+    /// Mean denoising loss over a few levels, under the network that the finished task left.
+    fn losses(&self, examples: &lethe_probe::Examples) -> Result<Vec<f64>> {
+        let probe = &self.study.spec.probe;
+        let single =
+            Reconstruction { stages: 1, draws: probe.draws, batch: probe.batch, seed: self.seed };
+        let mut means = vec![0.; examples.len()];
+        for level in LOSS_LEVELS {
+            let found = single.measure(self.denoiser, examples, level)?;
+            let loss = &found.readings[1].values;
+            means
+                .iter_mut()
+                .zip(loss)
+                .for_each(|(mean, loss)| *mean += loss / LOSS_LEVELS.len() as f64);
+        }
+        Ok(means)
+    }
+
+    /// Unit vectors from the candidates' mean: what herding averages.
+    fn directions(&self, ids: &[u64]) -> Result<Option<BTreeMap<ExampleId, Vec<f32>>>> {
+        if self.policy.needs() != Needs::Features {
+            return Ok(None);
+        }
+        let vectors = self.study.examples(ids)?.vectors()?;
+        let stored = lethe_hopfield::HopfieldEnergy::new(Representation::Unit, &vectors, ids)?;
+        let rows = stored.patterns().to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        Ok(Some(ids.iter().map(|&id| ExampleId(id)).zip(rows).collect()))
+    }
+
+    /// What greedy selection needs. It alone looks at the next task's examples, unlabelled, before they are learned:
+    /// the gain of a replay is what it gives back of the energy that they take (science: replay gain, F(R)).
+    fn coverage(&self, ids: &[u64], finished: u32) -> Result<Option<KernelCoverage>> {
+        if self.policy.needs() != Needs::Coverage {
+            return Ok(None);
+        }
+        let study = self.study;
+        let step = ids.len().div_ceil(TARGETS).max(1);
+        let targets: Vec<u64> = ids.iter().copied().step_by(step).collect();
+        let beta = self.temperatures.distance;
+        let next = study.examples(&study.train_ids(finished + 1)?)?;
+        let new = StoredSet::new(&next)?;
+        let (from, to) = (study.examples(&targets)?.vectors()?, study.examples(ids)?.vectors()?);
+        // log Z_new(x) = −β·E(x | new) + log M, the distance form being the mean.
+        let energies = new.distance().full(&from, &targets, beta)?;
+        let log_partition =
+            energies.iter().map(|energy| (next.len() as f64).ln() - beta * energy).collect();
+        Ok(Some(KernelCoverage {
+            affinities: affinities(&from, &to, beta)?,
+            log_partition,
+            positions: positions(ids),
+        }))
+    }
+}
+
+fn positions(ids: &[u64]) -> BTreeMap<ExampleId, usize> {
+    ids.iter().map(|&id| ExampleId(id)).zip(0..).collect()
+}
+
+/// −β/2 ‖x_k − ξ_r‖², [candidates][targets].
+fn affinities(targets: &Tensor, candidates: &Tensor, beta: f64) -> Result<Vec<Vec<f32>>> {
+    let norms = |x: &Tensor| -> Result<Tensor> { Ok((x.sqr()?.sum(1)? * 0.5)?) };
+    let products = candidates.matmul(&targets.t()?)?; // [candidates, targets]
+    let squares = products
+        .broadcast_sub(&norms(targets)?)?
+        .broadcast_sub(&norms(candidates)?.unsqueeze(1)?)?
+        .minimum(0f64)?;
+    Ok((squares * beta)?.to_vec2::<f32>()?)
+}
+
+/// log (kernel(x_k, r) / Z_new(x_k)).
+struct KernelCoverage {
+    affinities: Vec<Vec<f32>>,
+    log_partition: Vec<f64>,
+    positions: BTreeMap<ExampleId, usize>,
+}
+
+impl Coverage for KernelCoverage {
+    fn n_targets(&self) -> usize {
+        self.log_partition.len()
+    }
+
+    fn log_affinities(&self, candidate: ExampleId, out: &mut [f64]) -> Result<(), ContinualError> {
+        // An id that is not known has no affinity to anything.
+        let Some(&position) = self.positions.get(&candidate) else {
+            out.fill(f64::NEG_INFINITY);
+            return Ok(());
+        };
+        let rows = self.affinities[position].iter().zip(&self.log_partition);
+        out.iter_mut()
+            .zip(rows)
+            .for_each(|(out, (affinity, log_z))| *out = f64::from(*affinity) - log_z);
+        Ok(())
+    }
+}

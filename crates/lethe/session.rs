@@ -1,0 +1,245 @@
+//! A run folder: one process at a time, journals that are cut back to what was committed, and the list of finished stages.
+
+use crate::exit::Fault;
+use crate::protocol::difference;
+use crate::study::Study;
+use anyhow::{Context, Result, anyhow};
+use lethe_ledger::{Ledger, RunManifest, TrainingLog, digest, durable};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// Format of `progress.json`.
+const FORMAT: u32 = 1;
+
+/// What is finished.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Progress {
+    format: u32,
+    /// Digest of the resolved protocol and of the data.
+    protocol: String,
+    data: String,
+    /// Stages, in the order in which they were finished.
+    done: Vec<String>,
+    /// Lengths of the journals after the last of them.
+    ledger: u64,
+    training: u64,
+}
+
+/// An open run folder.
+pub struct Session {
+    folder: PathBuf,
+    progress: Progress,
+    /// What is measured.
+    pub ledger: Ledger,
+    /// What training said.
+    pub training: TrainingLog,
+    /// Held until the session ends; the operating system lets go of it when the process dies.
+    _lock: File,
+}
+
+impl Session {
+    /// Opens `folder` for `study`, or begins it.
+    ///
+    /// # Errors
+    /// When another process holds the run, or the folder belongs to another protocol or other data.
+    pub fn open(folder: &Path, study: &Study) -> Result<Self> {
+        fs::create_dir_all(folder).map_err(|error| {
+            Fault::Held.because(anyhow!("{}: cannot create: {error}", folder.display()))
+        })?;
+        let lock = lock(&folder.join("lock"))?;
+        let progress = begin_or_continue(folder, study)?;
+        let ledger = Ledger::resume(folder.join("ledger.jsonl"), progress.ledger)?;
+        let training = TrainingLog::resume(folder.join("training.jsonl"), progress.training)?;
+        Ok(Self { folder: folder.to_path_buf(), progress, ledger, training, _lock: lock })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether the stage `name` is finished.
+    pub fn is_done(&self, name: &str) -> bool {
+        self.progress.done.iter().any(|done| done == name)
+    }
+
+    /// Commits the journals and the stage `name`.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn finish(&mut self, name: &str) -> Result<()> {
+        self.sync()?;
+        self.progress.done.push(name.to_string());
+        (self.progress.ledger, self.progress.training) =
+            (self.ledger.offset(), self.training.offset());
+        save(&self.folder, &self.progress)
+    }
+
+    /// Waits until the journals are on the disk.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn sync(&mut self) -> Result<()> {
+        self.ledger.sync()?;
+        Ok(self.training.sync()?)
+    }
+
+    /// Cuts the journals back to where they were at a checkpoint within the current stage.
+    ///
+    /// # Errors
+    /// When they are shorter than that: the files do not belong together.
+    pub fn rewind(&mut self, ledger: u64, training: u64) -> Result<()> {
+        self.ledger = Ledger::resume(self.folder.join("ledger.jsonl"), ledger)?;
+        self.training = TrainingLog::resume(self.folder.join("training.jsonl"), training)?;
+        Ok(())
+    }
+
+    /// Reads the journals anew at the lengths they had after the last finished stage.
+    ///
+    /// # Errors
+    /// When a journal is damaged.
+    pub fn reset_stage(&mut self) -> Result<()> {
+        self.rewind(self.progress.ledger, self.progress.training)
+    }
+}
+
+/// Takes the lock file, or says who holds it.
+fn lock(path: &Path) -> Result<File> {
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(
+            |error| Fault::Held.because(anyhow!("{}: cannot open: {error}", path.display())),
+        )?;
+    if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut holder = String::new();
+        // Who it is helps; not knowing it changes nothing.
+        let _ = file.read_to_string(&mut holder);
+        let folder = path.parent().unwrap_or(path).display().to_string();
+        return Err(Fault::Held.because(anyhow!(
+            "{folder}: the run is locked by {}; wait for it or give another --out",
+            if holder.trim().is_empty() { "another process" } else { holder.trim() }
+        )));
+    }
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let write = |file: &mut File| {
+        file.set_len(0)?;
+        file.rewind()?;
+        write!(file, "process {} on {}", std::process::id(), host.trim())?;
+        file.sync_all()
+    };
+    write(&mut file).map_err(|error| {
+        Fault::Disk.because(anyhow!("{}: cannot write: {error}", path.display()))
+    })?;
+    Ok(file)
+}
+
+fn begin_or_continue(folder: &Path, study: &Study) -> Result<Progress> {
+    let path = folder.join("protocol.toml");
+    let kept = match fs::read_to_string(&path) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => {
+            return Err(error).with_context(|| format!("{}: cannot read", path.display()));
+        }
+    };
+    let fresh = Progress {
+        format: FORMAT,
+        protocol: digest(&study.text),
+        data: study.images.digest(),
+        done: Vec::new(),
+        ledger: 0,
+        training: 0,
+    };
+    match kept {
+        None => {
+            refuse_strangers(folder)?;
+            durable::write_file(&path, study.text.as_bytes())?;
+            save(folder, &fresh)?;
+            Ok(fresh)
+        }
+        Some(kept) if kept != study.text => Err(Fault::Usage.because(anyhow!(
+            "{}: the run was begun with another protocol; go on with that one, or give another --out:\n{}",
+            path.display(),
+            difference(&kept, &study.text)
+        ))),
+        Some(_) => load(folder, &fresh),
+    }
+}
+
+/// A folder without a protocol must not hold a journal: it would be cut.
+fn refuse_strangers(folder: &Path) -> Result<()> {
+    for name in ["ledger.jsonl", "training.jsonl", "progress.json"] {
+        if folder.join(name).exists() {
+            let path = folder.join(name);
+            return Err(Fault::Held.because(anyhow!(
+                "{}: there is no protocol.toml beside it, so it is not known whose it is; give another --out",
+                path.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn load(folder: &Path, expected: &Progress) -> Result<Progress> {
+    let path = folder.join("progress.json");
+    let untrustworthy =
+        |reason: String| Fault::Untrustworthy.because(anyhow!("{}: {reason}", path.display()));
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        // Killed between the two first files of a run.
+        Err(error)
+            if error.kind() == std::io::ErrorKind::NotFound
+                && !folder.join("ledger.jsonl").exists() =>
+        {
+            save(folder, expected)?;
+            return Ok(expected.clone());
+        }
+        Err(error) => return Err(untrustworthy(format!("cannot read: {error}"))),
+    };
+    let progress: Progress =
+        serde_json::from_str(&text).map_err(|error| untrustworthy(error.to_string()))?;
+    if progress.format != FORMAT {
+        return Err(untrustworthy(format!(
+            "format {} is not {FORMAT}: another version of lethe wrote it",
+            progress.format
+        )));
+    }
+    if progress.protocol != expected.protocol {
+        return Err(untrustworthy(
+            "it belongs to another protocol than the protocol.toml beside it".into(),
+        ));
+    }
+    if progress.data != expected.data {
+        return Err(untrustworthy(format!(
+            "the data have changed since the run was begun: digest {:.12}… then, {:.12}… now",
+            progress.data, expected.data
+        )));
+    }
+    Ok(progress)
+}
+
+fn save(folder: &Path, progress: &Progress) -> Result<()> {
+    let text = serde_json::to_string_pretty(progress)? + "\n";
+    Ok(durable::write_file(folder.join("progress.json"), text.as_bytes())?)
+}
+
+/// Writes `run.json` unless it is there; on another device it says so.
+///
+/// # Errors
+/// When the disk refuses, or the file that is there is damaged.
+pub fn keep_manifest(folder: &Path, manifest: &RunManifest) -> Result<()> {
+    let path = folder.join("run.json");
+    if !path.exists() {
+        return Ok(manifest.save(&path)?);
+    }
+    let mut kept = RunManifest::load(&path)?;
+    if kept.device != manifest.device
+        && !kept.device.ends_with(&format!("; then {}", manifest.device))
+    {
+        kept.device = format!("{}; then {}", kept.device, manifest.device);
+        kept.save(&path)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,357 @@
+//! A protocol met with its data: everything that is decided before the first step.
+
+use crate::protocol::{DataSpec, ModelSpec, ProtocolSpec, resolved_text};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use candle_core::{DType, Device};
+use lethe_candlex::params::{Declarations, ParamStore};
+use lethe_candlex::rng::Seed;
+use lethe_continual::{
+    Arm, ClassId, ExampleId, LabelledExample, Mixture, ReplayPlan, Split, TaskStream,
+};
+use lethe_data::{BadImages, Colour, ImageSet, Part, ReadOptions, Source, detect, read, split};
+use lethe_diffusion::schedule::NoiseSchedule;
+use lethe_ledger::{ExampleRow, ExampleTable};
+use lethe_pixel::{UNet2d, UNet2dConfig, folder};
+use lethe_probe::Examples;
+use lethe_train::{Process, to_tensor};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Everything that a run needs and that does not move.
+pub struct Study {
+    /// What the protocol says.
+    pub spec: ProtocolSpec,
+    /// The same as text, every default filled in.
+    pub text: String,
+    /// The data.
+    pub images: ImageSet,
+    /// Where they come from, in words.
+    pub source: String,
+    /// Which examples come in which task.
+    pub stream: TaskStream,
+    /// What is replayed.
+    pub replay: ReplayPlan,
+    /// K.
+    pub capacity: usize,
+    /// How a batch divides.
+    pub mixture: Mixture,
+    /// The diffusion process.
+    pub process: Process,
+    /// The network's configuration.
+    pub config: UNet2dConfig,
+    /// Its structure.
+    pub unet: UNet2d,
+    /// What it declares.
+    pub declarations: Declarations,
+    /// Where tensors live.
+    pub device: Device,
+    /// Which examples are measured.
+    pub probed: ExampleTable,
+}
+
+impl Study {
+    /// Checks `spec`, reads its data and builds its network; trains nothing and writes nothing.
+    ///
+    /// # Errors
+    /// Names the field of the protocol, or the file, that does not fit.
+    pub fn prepare(spec: ProtocolSpec, device: Device) -> Result<Self> {
+        let text = resolved_text(&spec)?;
+        validate(&spec)?;
+        let plan = spec.stream.validate()?;
+        let replay = spec.replay.validate()?;
+        let schedule = NoiseSchedule::new(&spec.diffusion.schedule())?;
+        let mixture = replay.mixture(spec.training.batch)?;
+        let (images, source) = load_images(&spec.data)?;
+        let stream = task_stream(&spec, &images, &plan.groups(images.classes().len() as u32)?)?;
+        let capacity = replay.capacity(&stream)?;
+        let config = network_config(&spec.model, &images)?;
+        let (unet, declarations) = UNet2d::new(&config)?;
+        let process = Process {
+            schedule,
+            parameterization: spec.diffusion.parameterization,
+            weighting: spec.training.weighting,
+        };
+        let probed = probed(&spec, &stream, &images)?;
+        Ok(Self {
+            spec,
+            text,
+            images,
+            source,
+            stream,
+            replay,
+            capacity,
+            mixture,
+            process,
+            config,
+            unet,
+            declarations,
+            device,
+            probed,
+        })
+    }
+
+    /// The weights from which task 1 starts.
+    ///
+    /// # Errors
+    /// When pretrained weights do not fit.
+    pub fn initial(&self, seed: Seed) -> Result<ParamStore> {
+        match &self.spec.model.pretrained {
+            Some(path) => Ok(folder::read(Path::new(path), DType::F32, &self.device)?.loaded.store),
+            None => {
+                Ok(ParamStore::initialised(&self.declarations, seed, DType::F32, &self.device)?)
+            }
+        }
+    }
+
+    /// Whether the network is told classes.
+    pub fn is_conditional(&self) -> bool {
+        self.config.num_class_embeds.is_some()
+    }
+
+    /// The arms of the protocol.
+    pub fn arms(&self) -> &[Arm] {
+        self.replay.arms()
+    }
+
+    /// Examples as the probe sees them.
+    ///
+    /// # Errors
+    /// When an id is not in the data.
+    pub fn examples(&self, ids: &[u64]) -> Result<Examples> {
+        let pixels = to_tensor(&self.images, ids, &[], &self.device)?;
+        let class = |id: &u64| self.images.index_of(*id).map(|index| self.images.label(index));
+        let classes = self.is_conditional().then(|| ids.iter().filter_map(class).collect());
+        Ok(Examples::new(ids.to_vec(), pixels, classes)?)
+    }
+
+    /// Ids that are measured once tasks 1 to `task` are learned, in the order of the table.
+    pub fn probed_through(&self, task: u32) -> Vec<u64> {
+        self.probed.rows().iter().filter(|row| row.task <= task).map(|row| row.id).collect()
+    }
+
+    /// Training ids of one task.
+    ///
+    /// # Errors
+    /// When there is no such task.
+    pub fn train_ids(&self, task: u32) -> Result<Vec<u64>> {
+        Ok(plain(self.stream.task(task)?.train()))
+    }
+
+    /// Held-out ids of one task.
+    ///
+    /// # Errors
+    /// When there is no such task.
+    pub fn held_out_ids(&self, task: u32) -> Result<Vec<u64>> {
+        Ok(plain(self.stream.task(task)?.held_out()))
+    }
+
+    /// Number of tasks.
+    pub fn n_tasks(&self) -> u32 {
+        self.stream.tasks().len() as u32
+    }
+}
+
+/// Ids as numbers.
+pub fn plain(ids: &[ExampleId]) -> Vec<u64> {
+    ids.iter().map(|id| id.0).collect()
+}
+
+fn validate(spec: &ProtocolSpec) -> Result<()> {
+    let is_file_name = !spec.name.is_empty()
+        && !spec.name.starts_with('.')
+        && !spec.name.contains(['/', '\\', '\0']);
+    ensure!(is_file_name, "name: expected the name of a folder, got `{}`", spec.name);
+    ensure!(!spec.seeds.is_empty(), "seeds: expected at least one");
+    let distinct: BTreeSet<u64> = spec.seeds.iter().copied().collect();
+    ensure!(distinct.len() == spec.seeds.len(), "seeds: expected each once, got {:?}", spec.seeds);
+    spec.probe.validate()?;
+    Ok(spec.training.validate()?)
+}
+
+fn load_images(spec: &DataSpec) -> Result<(ImageSet, String)> {
+    let source = source(spec)?;
+    let options = ReadOptions {
+        resolution: spec.resolution,
+        colour: choice(
+            "data.colour",
+            spec.colour.as_deref(),
+            &[("grey", Colour::Grey), ("rgb", Colour::Rgb)],
+        )?,
+        per_class: spec.per_class,
+        classes: spec.classes.clone(),
+        bad_images: choice(
+            "data.bad_images",
+            Some(&spec.bad_images),
+            &[("refuse", BadImages::Refuse), ("skip", BadImages::Skip)],
+        )?
+        .unwrap_or_default(),
+    };
+    let loaded = read(&source, &options)?;
+    let skipped = match loaded.skipped.len() {
+        0 => String::new(),
+        n => format!(", {n} bad images left out"),
+    };
+    Ok((loaded.images, format!("{source}{skipped}")))
+}
+
+/// What the protocol's words stand for.
+fn choice<T: Copy>(field: &str, word: Option<&str>, known: &[(&str, T)]) -> Result<Option<T>> {
+    let Some(word) = word else { return Ok(None) };
+    let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+    let found = known.iter().find(|(name, _)| *name == word);
+    let found = found
+        .with_context(|| format!("{field}: expected one of {}, got `{word}`", names.join(", ")))?;
+    Ok(Some(found.1))
+}
+
+fn source(spec: &DataSpec) -> Result<Source> {
+    let part = choice(
+        "data.part",
+        spec.part.as_deref(),
+        &[("training", Part::Training), ("test", Part::Test), ("both", Part::Both)],
+    )?;
+    let found = match (spec.source.as_str(), &spec.path) {
+        ("fashion-mnist", None) => Source::FashionMnist,
+        ("fashion-mnist", Some(_)) => bail!("data.path: the embedded fashion-mnist takes none"),
+        ("path", Some(path)) => detect(Path::new(path))?,
+        ("path", None) => bail!("data.path: source = \"path\" wants one"),
+        (source, None) if source.starts_with("hub:") => {
+            Source::Parquet { files: crate::hub::dataset(&source[4..])? }
+        }
+        (other, _) => bail!(
+            "data.source: expected \"fashion-mnist\", \"path\" or \"hub:OWNER/NAME\", got `{other}`"
+        ),
+    };
+    match (found, part) {
+        (Source::CifarBinary { folder, .. }, Some(part)) => {
+            Ok(Source::CifarBinary { folder, part })
+        }
+        (other, Some(_)) => {
+            bail!("data.part: only cifar-10-batches-bin has parts, this is {other}")
+        }
+        (found, None) => Ok(found),
+    }
+}
+
+fn task_stream(
+    spec: &ProtocolSpec,
+    images: &ImageSet,
+    groups: &[Vec<ClassId>],
+) -> Result<TaskStream> {
+    let parts = split(images, spec.data.held_out)?;
+    let held_out: BTreeSet<u64> = parts.held_out.into_iter().collect();
+    let label = |example: lethe_data::Example| LabelledExample {
+        id: ExampleId(example.id),
+        class: ClassId(example.label),
+        split: if held_out.contains(&example.id) { Split::HeldOut } else { Split::Train },
+    };
+    let examples: Vec<LabelledExample> = images.iter().map(label).collect();
+    Ok(TaskStream::new(groups, &examples)?)
+}
+
+fn network_config(spec: &ModelSpec, images: &ImageSet) -> Result<UNet2dConfig> {
+    let shape = images.shape();
+    let mut config = match (&spec.pretrained, &spec.like) {
+        (Some(_), Some(_)) => bail!("model: expected `pretrained` or `like`, got both"),
+        (Some(path), None) => {
+            folder::read_config(&folder::locate(Path::new(path)).join(folder::CONFIG))?
+        }
+        (None, Some(name)) => known_config(name)?,
+        (None, None) => own_config(spec),
+    };
+    if spec.pretrained.is_none() {
+        (config.in_channels, config.out_channels) = (shape.channels, shape.channels);
+        config.sample_size = Some(shape.height);
+        config.num_class_embeds = spec.conditional.then(|| images.classes().len());
+    }
+    config.validate().map_err(|error| anyhow!("model: {error}"))?;
+    ensure!(
+        config.in_channels == shape.channels && config.out_channels == shape.channels,
+        "model: it takes {} and gives {} channels, the images have {}; set data.colour",
+        config.in_channels,
+        config.out_channels,
+        shape.channels
+    );
+    let divisor = config.divisor();
+    ensure!(
+        shape.height.is_multiple_of(divisor) && shape.width.is_multiple_of(divisor),
+        "data.resolution: expected sides divisible by {divisor}, for {} levels, got {}x{}",
+        config.block_out_channels.len(),
+        shape.width,
+        shape.height
+    );
+    if let Some(classes) = config.num_class_embeds {
+        ensure!(
+            classes >= images.classes().len(),
+            "model: it knows {classes} classes, the data have {}",
+            images.classes().len()
+        );
+    }
+    Ok(config)
+}
+
+fn known_config(name: &str) -> Result<UNet2dConfig> {
+    let known = lethe_models::known()?;
+    let names: Vec<&str> = known.iter().map(|manifest| manifest.id.as_str()).collect();
+    let manifest = known.iter().find(|manifest| manifest.id == name).with_context(|| {
+        format!("model.like: expected one of {}, got `{name}`", names.join(", "))
+    })?;
+    let mut fields = manifest.config.clone();
+    fields.retain(|key, _| !key.starts_with('_'));
+    Ok(serde_json::from_value(fields.into())?)
+}
+
+fn own_config(spec: &ModelSpec) -> UNet2dConfig {
+    let levels = spec.channels.len();
+    let kind = |level: usize, with: &str, without: &str| {
+        if spec.attention_levels.contains(&level) { with.to_string() } else { without.to_string() }
+    };
+    UNet2dConfig {
+        block_out_channels: spec.channels.clone(),
+        layers_per_block: spec.layers_per_block,
+        down_block_types: (0..levels)
+            .map(|level| kind(level, "AttnDownBlock2D", "DownBlock2D"))
+            .collect(),
+        up_block_types: (0..levels)
+            .rev()
+            .map(|level| kind(level, "AttnUpBlock2D", "UpBlock2D"))
+            .collect(),
+        attention_head_dim: (spec.head_channels > 0).then_some(spec.head_channels),
+        norm_num_groups: spec.norm_groups,
+        dropout: spec.dropout,
+        ..UNet2dConfig::default()
+    }
+}
+
+/// The examples that are measured: of every class of a task equally many, chosen by id alone.
+fn probed(spec: &ProtocolSpec, stream: &TaskStream, images: &ImageSet) -> Result<ExampleTable> {
+    let mut rows = Vec::new();
+    for task in stream.tasks() {
+        let parts = [
+            (task.train(), spec.probe.train_examples, lethe_ledger::Split::Train),
+            (task.held_out(), spec.probe.held_out_examples, lethe_ledger::Split::HeldOut),
+        ];
+        for (ids, wanted, split) in parts {
+            let each = wanted.div_ceil(task.classes().len());
+            let mut chosen = Vec::new();
+            for class in task.classes() {
+                let of_class = |id: &&ExampleId| {
+                    images.index_of(id.0).is_some_and(|i| images.label(i) == class.0)
+                };
+                let mut own: Vec<u64> = ids.iter().filter(of_class).map(|id| id.0).collect();
+                own.sort_by_cached_key(|id| *blake3::hash(&id.to_le_bytes()).as_bytes());
+                // From the end: the split took the held-out ones from the front of the same order.
+                chosen.extend(own.into_iter().rev().take(each).map(|id| (id, class.0)));
+            }
+            chosen.sort_unstable();
+            chosen.truncate(wanted.max(1));
+            rows.extend(chosen.into_iter().map(|(id, class)| ExampleRow {
+                id,
+                class,
+                task: task.number(),
+                split,
+            }));
+        }
+    }
+    Ok(ExampleTable::new(rows)?)
+}

@@ -1,0 +1,45 @@
+//! `lethe data`: what a data set holds.
+
+use super::say;
+use anyhow::{Result, anyhow};
+use clap::{Args, Subcommand};
+use lethe::data::{ReadOptions, Source, check, detect};
+use lethe::exit::Fault;
+use std::path::PathBuf;
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Say what a data set holds: its kind, classes, sizes, and every image that cannot be used, in one pass
+    Check(Check),
+}
+
+/// Say what a data set holds. PATH may be a folder with a pair of idx files (plain or gzip), a cifar-10-batches-bin
+/// folder, a Parquet file of the hub's schema or a folder of them, a folder that holds one folder of PNG, JPEG or WebP
+/// files for each class, or the word fashion-mnist for the embedded subset.
+///
+/// Exits with 0 if every image can be used, 65 if not.
+#[derive(Args)]
+pub struct Check {
+    /// Where the data lie
+    path: PathBuf,
+    /// Names of the classes, comma-separated, for data that do not name them
+    #[arg(long, value_delimiter = ',')]
+    classes: Option<Vec<String>>,
+}
+
+/// Looks and tells.
+pub fn run(command: &Command) -> Result<()> {
+    let Command::Check(arguments) = command;
+    let source = match arguments.path.to_str() {
+        Some("fashion-mnist") if !arguments.path.exists() => Source::FashionMnist,
+        _ => detect(&arguments.path)?,
+    };
+    let options = ReadOptions { classes: arguments.classes.clone(), ..ReadOptions::default() };
+    let summary = check(&source, &options)?;
+    say(summary.to_string().trim_end());
+    if !summary.is_sound() {
+        let error = anyhow!("{}: not every image can be used, see above", summary.source);
+        return Err(Fault::Data.because(error));
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! `lethe models`: what a checkpoint is, and the proof that it computes what the original computes.
+
+use super::say;
+use anyhow::Result;
+use candle_core::{DType, Device};
+use clap::{Args, Subcommand};
+use lethe::pixel::folder::{self, Pretrained};
+use lethe::verify::{Distance, Reference, compare};
+use serde::Serialize;
+use std::path::PathBuf;
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Say what a checkpoint folder is, whether every tensor is there and finite, and how near it is to a reference
+    Verify(Verify),
+}
+
+/// Say what a checkpoint folder is and whether every tensor is there, in its shape, and finite.
+///
+/// FOLDER is a diffusers folder with a UNet2DModel (config.json and diffusion_pytorch_model.safetensors), or a pipeline
+/// that holds one under unet/; both generations of attention names are read.
+///
+/// With --reference, compare what the network computes with what the Python original computed, thing by thing:
+///   unet.x, unet.t, unet.noise (unet.class_labels)    → unet.out
+///   unet.grad.<parameter> of mean((out - noise)^2)
+///   adamw.learning_rate, .betas, .eps, .weight_decay, .clip, ema.decay
+///     → unet.after<k>.<parameter>, unet.ema<k>.<parameter> after k steps on that batch, unet.losses, unet.gradient_norms
+///   ddim.x, ddim.timesteps → ddim.out (eta 0);  ddpm.x, ddpm.timesteps, ddpm.noise → ddpm.out (fixed_small)
+/// Images are [batch, channels, height, width]; samplers clip to [-1, 1] and follow the folder's scheduler, or the
+/// linear schedule of Ho et al. where it holds none. The error of a thing is max |ours - reference| / max |reference|;
+/// for the bias of attention's keys, whose gradient vanishes, over the largest gradient of the same layer's weight.
+///
+/// Exits with 77 if anything is missing, unexpected, mis-shaped, mis-typed or not finite.
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Verify {
+    /// The folder
+    folder: PathBuf,
+    /// A safetensors file with inputs and what the original made of them
+    #[arg(long, value_name = "FILE")]
+    reference: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found.
+#[derive(Serialize)]
+struct Finding {
+    folder: String,
+    kind: &'static str,
+    /// Name of the known network whose tensors it has.
+    known_as: Option<String>,
+    tensors: usize,
+    parameters: usize,
+    file_type: String,
+    /// Relative error of everything that the reference holds.
+    errors: Option<Vec<Distance>>,
+    /// The largest of them.
+    worst: Option<Distance>,
+}
+
+/// Looks and tells.
+pub fn run(command: &Command) -> Result<()> {
+    let Command::Verify(arguments) = command;
+    let network =
+        folder::read(&lethe::pipeline::locate(&arguments.folder)?, DType::F32, &Device::Cpu)?;
+    let errors = match &arguments.reference {
+        Some(path) => Some(compare(&network, &mut Reference::open(path)?)?),
+        None => None,
+    };
+    let finding = finding(arguments, &network, errors)?;
+    if arguments.json {
+        say(&serde_json::to_string_pretty(&finding)?);
+    } else {
+        tell(&finding);
+    }
+    Ok(())
+}
+
+fn finding(
+    arguments: &Verify,
+    network: &Pretrained,
+    errors: Option<Vec<Distance>>,
+) -> Result<Finding> {
+    let store = &network.loaded.store;
+    let shapes = store.iter().map(|(name, tensor)| (name, tensor.dims())).collect();
+    let known = lethe::models::known()?;
+    let known_as = known
+        .iter()
+        .find(|manifest| manifest.shapes() == shapes)
+        .map(|manifest| manifest.id.clone());
+    // A NaN is the worst of all.
+    let size = |distance: &Distance| {
+        if distance.relative_error.is_nan() { f64::INFINITY } else { distance.relative_error }
+    };
+    let worst = errors
+        .as_ref()
+        .and_then(|errors| errors.iter().max_by(|a, b| size(a).total_cmp(&size(b))))
+        .cloned();
+    Ok(Finding {
+        folder: arguments.folder.display().to_string(),
+        kind: "UNet2DModel",
+        known_as,
+        tensors: store.len(),
+        parameters: store.flat().elem_count(),
+        file_type: network.loaded.file_type.clone(),
+        errors,
+        worst,
+    })
+}
+
+fn tell(finding: &Finding) {
+    let name = finding
+        .known_as
+        .as_ref()
+        .map(|name| format!(", the tensors of {name}"))
+        .unwrap_or_default();
+    say(&format!("{}: a {}{name}", finding.folder, finding.kind));
+    let (tensors, parameters) = (finding.tensors, finding.parameters);
+    say(&format!(
+        "all {tensors} tensors are there and finite: {parameters} parameters in {}",
+        finding.file_type
+    ));
+    let Some(errors) = &finding.errors else { return };
+    for Distance { name, relative_error } in errors {
+        say(&format!("{relative_error:9.2e}  {name}"));
+    }
+    if let Some(Distance { name, relative_error }) = &finding.worst {
+        say(&format!("worst of {}: {relative_error:.2e} in {name}", errors.len()));
+    }
+}
