@@ -13,6 +13,9 @@ use std::ops::Range;
 /// Queries of a task, and patterns of a block.
 const BLOCK: usize = 1024;
 
+/// Half a squared distance below this share of the half norms is their difference after cancellation: it is taken anew.
+const NEAR: f64 = 1. / 16.;
+
 /// A precision in which products are taken.
 pub(super) trait Precision: Copy + Send + Sync + 'static {
     const ZERO: Self;
@@ -93,6 +96,10 @@ fn half_norm<T: Precision>(x: &[T]) -> f64 {
     0.5 * x.iter().map(|x| x.wide() * x.wide()).sum::<f64>()
 }
 
+fn half_square_distance<T: Precision>(x: &[T], xi: &[T]) -> f64 {
+    0.5 * x.iter().zip(xi).map(|(x, xi)| (x.wide() - xi.wide()).powi(2)).sum::<f64>()
+}
+
 /// Running sums of one query; the letters are those at the top of the file.
 #[derive(Clone, Copy)]
 struct Sums {
@@ -143,6 +150,10 @@ impl Sums {
 }
 
 impl<T: Precision> Patterns<'_, T> {
+    fn pattern(&self, mu: usize) -> &[T] {
+        &self.values[mu * self.d..(mu + 1) * self.d]
+    }
+
     fn answer(&self, queries: &[T], block: Range<usize>) -> Answers {
         let (n, d, m) = (block.len(), self.d, self.values.len() / self.d);
         let half_norms: Vec<f64> = queries.chunks_exact(d).map(half_norm).collect();
@@ -165,8 +176,8 @@ impl<T: Precision> Patterns<'_, T> {
             for (row, similarities) in similarities.chunks_exact_mut(own.len()).enumerate() {
                 let left_out =
                     self.question.left_out.and_then(|left_out| left_out[block.start + row]);
-                let factor =
-                    self.add(&mut sums[row], half_norms[row], similarities, own.clone(), left_out);
+                let query = (&queries[row * d..(row + 1) * d], half_norms[row]);
+                let factor = self.add(&mut sums[row], query, similarities, own.clone(), left_out);
                 if wants && factor != 1. {
                     let factor = T::narrow(factor);
                     retrieved[row * d..(row + 1) * d]
@@ -188,7 +199,7 @@ impl<T: Precision> Patterns<'_, T> {
     fn add(
         &self,
         sums: &mut Sums,
-        half_norm: f64,
+        (query, half_norm): (&[T], f64),
         similarities: &mut [T],
         own: Range<usize>,
         left_out: Option<usize>,
@@ -202,11 +213,16 @@ impl<T: Precision> Patterns<'_, T> {
                 logits.iter_mut().zip(&*similarities).for_each(|(l, s)| *l = beta * s.wide())
             }
             Form::Distance => {
-                let norms = &self.half_norms[own.clone()];
-                for ((l, s), norm) in logits.iter_mut().zip(&*similarities).zip(norms) {
-                    // A distance cannot be negative; rounding can make it so. A NaN passes.
-                    let similarity = s.wide() - norm - half_norm;
-                    *l = beta * if similarity > 0. { 0. } else { similarity };
+                for ((l, s), mu) in logits.iter_mut().zip(&*similarities).zip(own.clone()) {
+                    let norms = self.half_norms[mu] + half_norm;
+                    let similarity = s.wide() - norms;
+                    // A NaN is not near, and passes.
+                    *l = beta
+                        * if similarity > -NEAR * norms {
+                            -half_square_distance(query, self.pattern(mu))
+                        } else {
+                            similarity
+                        };
                 }
             }
         }

@@ -113,6 +113,16 @@ fn extreme_logits_and_masses_stay_finite() {
 }
 
 #[test]
+fn near_pairs_far_from_the_origin_keep_their_digits() {
+    let patterns = (filled(&[20, 6], 1) + 100.).unwrap();
+    let queries = (&patterns + (filled(&[20, 6], 2) * 1e-3).unwrap()).unwrap();
+    for beta in [1., 100., 1e4] {
+        let worst = errors(&narrow(&queries), &narrow(&patterns), &question(Form::Distance, beta));
+        assert!(worst[0] <= 1e-12 && worst[1] <= 1e-12, "{beta}: {worst:?}");
+    }
+}
+
+#[test]
 fn nan_shows_in_its_own_query_alone() {
     let patterns = filled(&[9, 4], 2);
     let mut rows = filled(&[3, 4], 1).to_vec2::<f64>().unwrap();
