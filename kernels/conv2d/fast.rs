@@ -12,15 +12,15 @@ use crate::simd::{MulAdd, lanes, multiversion};
 use rayon::prelude::*;
 
 /// Pixels of a tile: with two vectors of channels, 12 sums stay in registers.
-const TILE: usize = 6;
+pub(super) const TILE: usize = 6;
 
 /// Pixels of a task: their sources stay in the first-level cache while the panels pass by.
 const BLOCK: usize = 16 * TILE;
 
 /// One kernel offset of one tile.
-struct Tap {
-    offset: usize,
-    sources: [*const f32; TILE],
+pub(super) struct Tap {
+    pub offset: usize,
+    pub sources: [*const f32; TILE],
 }
 
 /// The pixels of a tile: how many, and where their results go.
@@ -84,19 +84,13 @@ struct Gather<'a> {
 }
 
 /// Where tasks write: each its own pixels and channels, none twice.
-struct Destination(*mut f32);
+pub(super) struct Destination(pub *mut f32);
 // SAFETY: tasks write disjoint elements, see `Gather::run`.
 unsafe impl Sync for Destination {}
 
 pub(super) fn forward(x: &[f32], w: &[f32], bias: Option<&[f32]>, sizes: &Sizes) -> Vec<f32> {
     let window = sizes.window;
-    let packing = Packing {
-        columns: sizes.channels_out,
-        column_stride: sizes.channels_in * sizes.taps(),
-        depth: sizes.channels_in,
-        depth_stride: sizes.taps(),
-        taps: sizes.taps(),
-    };
+    let packing = Packing::forward(sizes);
     Gather {
         source: x,
         source_size: sizes.input,
@@ -113,13 +107,7 @@ pub(super) fn forward(x: &[f32], w: &[f32], bias: Option<&[f32]>, sizes: &Sizes)
 
 pub(super) fn input_gradient(dy: &[f32], w: &[f32], sizes: &Sizes) -> Vec<f32> {
     let window = sizes.window;
-    let packing = Packing {
-        columns: sizes.channels_in,
-        column_stride: sizes.taps(),
-        depth: sizes.channels_out,
-        depth_stride: sizes.channels_in * sizes.taps(),
-        taps: sizes.taps(),
-    };
+    let packing = Packing::backward(sizes);
     Gather {
         source: dy,
         source_size: sizes.output,
@@ -135,7 +123,7 @@ pub(super) fn input_gradient(dy: &[f32], w: &[f32], sizes: &Sizes) -> Vec<f32> {
 }
 
 /// Two vectors of channels, or one where that holds them all.
-fn panel_width(channels: usize) -> usize {
+pub(super) fn panel_width(channels: usize) -> usize {
     if channels <= lanes() { lanes() } else { 2 * lanes() }
 }
 
@@ -187,11 +175,8 @@ impl Gather<'_> {
                 *rows = self.panels.rows(panel, offset).as_ptr();
             }
             for tile in &tiles {
-                if width == lanes() {
-                    tile_narrow(&taps[tile.taps.clone()], &weights, self.panels.depth, sums);
-                } else {
-                    tile_wide(&taps[tile.taps.clone()], &weights, self.panels.depth, sums);
-                }
+                let taps = &taps[tile.taps.clone()];
+                multiply_tile(taps, &weights, self.panels.depth, width, sums);
                 self.store(panel, tile, sums, destination);
             }
         }
@@ -270,6 +255,21 @@ impl Gather<'_> {
                 }
             }
         }
+    }
+}
+
+/// Sums of 6 pixels over one panel: `sums` [6, width].
+pub(super) fn multiply_tile(
+    taps: &[Tap],
+    weights: &[*const f32],
+    depth: usize,
+    width: usize,
+    sums: &mut [f32],
+) {
+    if width == lanes() {
+        tile_narrow(taps, weights, depth, sums);
+    } else {
+        tile_wide(taps, weights, depth, sums);
     }
 }
 

@@ -4,6 +4,7 @@
 //! [offset, depth, width], so that one vector load feeds every pixel of a tile.
 //! Columns beyond the last are zero.
 
+use super::Sizes;
 use rayon::prelude::*;
 
 /// Which index of w is the product's column and which its depth, as strides in w.
@@ -13,6 +14,30 @@ pub(super) struct Packing {
     pub depth: usize,
     pub depth_stride: usize,
     pub taps: usize,
+}
+
+impl Packing {
+    /// Columns are channels_out.
+    pub(super) fn forward(sizes: &Sizes) -> Self {
+        Self {
+            columns: sizes.channels_out,
+            column_stride: sizes.channels_in * sizes.taps(),
+            depth: sizes.channels_in,
+            depth_stride: sizes.taps(),
+            taps: sizes.taps(),
+        }
+    }
+
+    /// Columns are channels_in.
+    pub(super) fn backward(sizes: &Sizes) -> Self {
+        Self {
+            columns: sizes.channels_in,
+            column_stride: sizes.taps(),
+            depth: sizes.channels_out,
+            depth_stride: sizes.channels_in * sizes.taps(),
+            taps: sizes.taps(),
+        }
+    }
 }
 
 /// The packed weights.

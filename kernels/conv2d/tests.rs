@@ -22,6 +22,10 @@ fn cases() -> Vec<(usize, usize, usize, usize, usize, Window)> {
         (2, 70, 64, 2, 3, Window::same(3)),
         (1, 12, 12, 3, 4, Window { kernel: 4, stride: 3, before: 1, after: 2 }),
         (1, 11, 11, 1, 2, Window::same(9)),
+        // Few multiplications: odd sides, panels that are not full, patches that do not fill a tile.
+        (3, 15, 16, 16, 48, Window::same(3)),
+        (2, 13, 11, 32, 16, Window::same(3)),
+        (9, 4, 4, 64, 32, Window::same(3)),
     ]
 }
 
@@ -46,6 +50,23 @@ fn fast_passes_equal_the_reference() {
         let dw = weight_gradient(&x, &dy, window).unwrap();
         let fast = weight_gradient(&f32(&x), &f32(&dy), window).unwrap();
         assert!(distance(&fast, &dw) <= 3e-6, "weight gradient {label}: {}", distance(&fast, &dw));
+    }
+}
+
+/// Adding before multiplying loses a little: within three times the direct sum's error.
+#[test]
+fn fewer_multiplications_cost_little_precision() {
+    for (batch, side, channels_in, channels_out) in [(1, 12, 64, 64), (3, 8, 256, 32)] {
+        let x = filled(&[batch, side, side, channels_in], 1);
+        let w = filled(&[channels_out, channels_in, 3, 3], 2);
+        let sizes = Sizes::new(x.dims(), w.dims(), Window::same(3)).unwrap();
+        assert!(winograd::applies(&sizes));
+        let exact = forward(&x, &w, None, Window::same(3)).unwrap();
+        let values = |t: &Tensor| f32(t).flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let error = |y: Vec<f32>| distance(&tensor(y, exact.dims()).unwrap(), &exact);
+        let direct = error(fast::forward(&values(&x), &values(&w), None, &sizes));
+        let winograd = error(winograd::forward(&values(&x), &values(&w), None, &sizes));
+        assert!(winograd <= 3. * direct, "{winograd:e} against {direct:e}");
     }
 }
 
@@ -108,8 +129,8 @@ fn bias_gradients_are_sums_over_pixels() {
 #[test]
 fn the_number_of_threads_does_not_change_a_bit() {
     let window = Window::same(3);
-    let (x, dy) = (f32(&filled(&[6, 32, 32, 20], 1)), f32(&filled(&[6, 32, 32, 40], 2)));
-    let w = f32(&filled(&[40, 20, 3, 3], 3));
+    let (x, dy) = (f32(&filled(&[6, 32, 32, 32], 1)), f32(&filled(&[6, 32, 32, 48], 2)));
+    let w = f32(&filled(&[48, 32, 3, 3], 3));
     let all = || {
         let bits = |t: Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         (
