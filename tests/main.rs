@@ -1,5 +1,29 @@
 //! Laws that cross rooms.
 //!
+//! - `architecture`: which room may know which, and which may not know candle.
+//! - `bound`: the variational bound, term by term, against an exact denoiser.
+//! - `canary`: the faults of candle around which the house is built, each shown to be there still.
+//! - `determinism`: same seed, same bytes, in another process and on any number of threads.
+//! - `energy`: Hopfield energies and retrieval against values in 50 digits, and the laws that they obey.
+//! - `golden`: reading golden files, and the distances in which tolerances are stated.
+//! - `gradient`: every trainable name receives the gradient that a difference quotient finds.
+//! - `manifests`: networks declare exactly the parameters that models/ names.
+//! - `optimizer`: AdamW, clipping and moving averages against torch.
 //! - `parity`: networks against golden tensors from the Python originals.
+//! - `sampler`: stages and walks of DDIM and DDPM against diffusers.
+//! - `schedule`: noise schedules, timesteps, weights and conversions against golden tables.
+//! - `tidy`: lengths, headers, names, words, and the size of the house.
 
+mod architecture;
+mod bound;
+mod canary;
+mod determinism;
+mod energy;
+mod golden;
+mod gradient;
+mod manifests;
+mod optimizer;
 mod parity;
+mod sampler;
+mod schedule;
+mod tidy;
