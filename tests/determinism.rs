@@ -42,7 +42,7 @@ fn images() -> ImageSet {
     ImageSet::new(shape, vec!["a".into()], (0..24).collect(), vec![0; 24], pixels).unwrap()
 }
 
-/// Everything that two training steps leave: weights, their average, both moments, and a validation loss.
+/// Everything that two training steps leave: weights, their average, both moments, losses and gradient norms.
 fn trained(seed: Seed) -> Vec<(String, Tensor)> {
     let (network, declarations) = UNet2d::new(&config()).unwrap();
     let store = ParamStore::initialised(&declarations, seed, DType::F32, &Device::Cpu).unwrap();
@@ -63,16 +63,18 @@ fn trained(seed: Seed) -> Vec<(String, Tensor)> {
         device: &Device::Cpu,
     };
     let mut trainer = Trainer::start(job, store).unwrap();
+    let mut figures = Vec::new();
     for step in 0..2 {
         let new = (0..10).map(|i| ExampleId(step * 10 + i)).collect();
-        trainer.step(&Batch { new, replayed: vec![ExampleId(20); 2] }).unwrap();
+        let report = trainer.step(&Batch { new, replayed: vec![ExampleId(20); 2] }).unwrap();
+        figures.extend([report.loss, report.gradient_norm]);
     }
-    let loss = trainer.validate(&[21, 22, 23]).unwrap().unwrap();
+    figures.push(trainer.validate(&[21, 22, 23]).unwrap().unwrap());
     let mut all = trainer.optimizer().named(trainer.weights()).unwrap();
     for (what, store) in [("weights", trainer.weights()), ("average", trainer.average())] {
         all.extend(store.iter().map(|(name, tensor)| (format!("{what}.{name}"), tensor.clone())));
     }
-    all.push(("loss".into(), Tensor::new(&[loss], &Device::Cpu).unwrap()));
+    all.push(("figures".into(), Tensor::new(figures, &Device::Cpu).unwrap()));
     all
 }
 

@@ -14,7 +14,10 @@ const FUNCTION: usize = 80;
 const LONG_FUNCTIONS: [(&str, &str, &str); 0] = [];
 
 /// Lines of crates/, kernels/ and models/ without tests.
-const BUDGET: usize = 0;
+///
+/// The first whole river, from images to a page, took 24,770; a seventh more is left for mending what it shows.
+/// What needs more takes as much away, or raises this figure in a commit that says why.
+const BUDGET: usize = 29_000;
 
 /// The folders at the root in which everything is ours.
 const OURS: [&str; 5] = ["benches", "crates", "kernels", "models", "tests"];
