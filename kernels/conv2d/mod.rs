@@ -26,6 +26,7 @@ mod reference;
 mod tests;
 mod weight_gradient;
 mod winograd;
+mod winograd_weight;
 
 use crate::view::{Route, View, route, tensor};
 use candle_core::{Result, Tensor, bail};
@@ -202,12 +203,15 @@ pub fn weight_gradient(x: &Tensor, dy: &Tensor, window: Window) -> Result<Tensor
         return composed::weight_gradient(x, dy, &sizes);
     }
     let (x, dy) = (View::of("conv2d x", x)?, View::of("conv2d dy", dy)?);
-    match route {
-        Route::Fast => {
-            tensor(weight_gradient::weight_gradient(x.f32()?, dy.f32()?, &sizes), &sizes.w_shape())
-        }
-        _ => tensor(reference::weight_gradient(x.f64()?, dy.f64()?, &sizes), &sizes.w_shape()),
+    if route == Route::Reference {
+        return tensor(reference::weight_gradient(x.f64()?, dy.f64()?, &sizes), &sizes.w_shape());
     }
+    let gradient = if winograd::applies(&sizes) {
+        winograd_weight::weight_gradient
+    } else {
+        weight_gradient::weight_gradient
+    };
+    tensor(gradient(x.f32()?, dy.f32()?, &sizes), &sizes.w_shape())
 }
 
 /// db[b, o] = Σ_{i, j} dy[b, i, j, o], summed over b as well where the bias is the same for all.

@@ -67,6 +67,12 @@ fn fewer_multiplications_cost_little_precision() {
         let direct = error(fast::forward(&values(&x), &values(&w), None, &sizes));
         let winograd = error(winograd::forward(&values(&x), &values(&w), None, &sizes));
         assert!(winograd <= 3. * direct, "{winograd:e} against {direct:e}");
+        let exact = weight_gradient(&x, &exact, Window::same(3)).unwrap();
+        let dy = values(&forward(&x, &w, None, Window::same(3)).unwrap());
+        let error = |dw: Vec<f32>| distance(&tensor(dw, exact.dims()).unwrap(), &exact);
+        let direct = error(weight_gradient::weight_gradient(&values(&x), &dy, &sizes));
+        let winograd = error(winograd_weight::weight_gradient(&values(&x), &dy, &sizes));
+        assert!(winograd <= 3. * direct, "weights: {winograd:e} against {direct:e}");
     }
 }
 

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Input channels of a tile.
-const TILE: usize = 6;
+pub(super) const TILE: usize = 6;
 
 /// Output pixels of a block: its packed operands stay in the second-level cache.
 const BLOCK: usize = 256;
@@ -210,23 +210,28 @@ fn accumulate(plan: &Plan, inputs: &[f32], outputs: &[f32], starts: &[usize], su
                 let shift = tap / kernel * row + tap % kernel * TILE;
                 let sums = chunks.next().expect("one chunk for each panel, tile and offset");
                 let run = Run { inputs, shift, row, starts, step: stride * TILE, columns, outputs };
-                if plan.width == lanes() { tile_narrow(&run, sums) } else { tile_wide(&run, sums) }
+                multiply_tile(&run, plan.width, sums);
             }
         }
     }
 }
 
 /// Pixels of a block for one tile, panel and offset.
-struct Run<'a> {
+pub(super) struct Run<'a> {
     /// [padded row, padded column, 6].
-    inputs: &'a [f32],
-    shift: usize,
-    row: usize,
-    starts: &'a [usize],
-    step: usize,
-    columns: usize,
+    pub inputs: &'a [f32],
+    pub shift: usize,
+    pub row: usize,
+    pub starts: &'a [usize],
+    pub step: usize,
+    pub columns: usize,
     /// [pixel, width].
-    outputs: &'a [f32],
+    pub outputs: &'a [f32],
+}
+
+/// sums [6, width] += the products of a run.
+pub(super) fn multiply_tile(run: &Run, width: usize, sums: &mut [f32]) {
+    if width == lanes() { tile_narrow(run, sums) } else { tile_wide(run, sums) }
 }
 
 multiversion! {
