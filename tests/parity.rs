@@ -8,12 +8,9 @@ fn golden(name: &str) -> PathBuf {
 }
 
 fn distances(model: &str, reference: &str) -> Vec<Distance> {
-    let network = read(&golden(&format!("unet/{model}"))).unwrap();
+    let (network, process) = read(&golden(&format!("unet/{model}"))).unwrap();
     let mut reference = Reference::open(&golden(&format!("unet/{reference}.safetensors"))).unwrap();
-    let distances = compare(&network, &mut reference).unwrap();
-    let parameters = network.loaded.store.len();
-    assert_eq!(distances.iter().filter(|d| d.name.starts_with("unet.grad.")).count(), parameters, "{model}");
-    distances
+    compare(&network, &process, &mut reference).unwrap()
 }
 
 /// Tolerances from tests/golden/README.md: five to ten times torch's own distance between float32 and float64.
@@ -31,6 +28,8 @@ fn outputs_and_every_gradient_equal_diffusers() {
     ];
     for model in models {
         let distances = distances(model, &format!("{model}/reference"));
+        let parameters = read(&golden(&format!("unet/{model}"))).unwrap().0.loaded.store.len();
+        assert_eq!(distances.len(), parameters + 1, "{model}");
         let mut gradients = Vec::new();
         for Distance { name, relative_error } in &distances {
             let tolerance = match name.as_str() {
@@ -52,4 +51,49 @@ fn the_older_names_of_attention_give_the_same_network() {
     for Distance { name, relative_error } in distances("old-names", "ddpm-cifar10-like/reference") {
         assert!(relative_error <= 7e-5, "{name} is off by {relative_error:e}");
     }
+}
+
+#[test]
+fn three_training_steps_equal_torch() {
+    let distances = distances("defaults-like", "defaults-like/training");
+    let median = |kind: &str| {
+        let own =
+            distances.iter().filter(|d| d.name.starts_with(kind) && !d.name.ends_with("to_k.bias"));
+        let mut errors: Vec<f64> = own.map(|d| d.relative_error).collect();
+        errors.sort_by(f64::total_cmp);
+        (errors[errors.len() / 2], errors[errors.len() - 1])
+    };
+    for (kind, worst, middle) in [("unet.after3.", 4e-4, 6e-7), ("unet.ema3.", 1e-4, 3e-7)] {
+        let (median, largest) = median(kind);
+        assert!(largest <= worst && median <= middle, "{kind}: {largest:e}, median {median:e}");
+    }
+    for name in ["unet.losses", "unet.gradient_norms"] {
+        let distance = distances.iter().find(|d| d.name == name).unwrap();
+        assert!(distance.relative_error <= 1e-6, "{name}: {:e}", distance.relative_error);
+    }
+}
+
+#[test]
+fn walks_from_a_middle_timestep_equal_diffusers() {
+    let distances = distances("ddpm-cifar10-like", "ddpm-cifar10-like/sampling");
+    for (name, tolerance) in [("ddim.out", 1e-4), ("ddpm.out", 2e-5)] {
+        let distance = distances.iter().find(|d| d.name == name).unwrap();
+        assert!(distance.relative_error <= tolerance, "{name}: {:e}", distance.relative_error);
+    }
+}
+
+/// A file that holds what verification does not know must not pass in silence.
+#[test]
+fn an_unknown_name_in_a_reference_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("reference.safetensors");
+    let tensor =
+        candle_core::Tensor::zeros(3, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+    let bytes = lethe::candlex::weights::serialize(
+        &[("unet.x", tensor.clone()), ("unett.out", tensor)],
+        None,
+    )
+    .unwrap();
+    std::fs::write(&path, bytes).unwrap();
+    assert!(Reference::open(&path).err().unwrap().to_string().contains("`unett.out`"));
 }

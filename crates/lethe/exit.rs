@@ -64,6 +64,14 @@ impl fmt::Display for Kind {
     }
 }
 
+/// What a person reads of `error`: the whole chain of causes, once.
+pub fn in_words(error: &anyhow::Error) -> String {
+    match error.downcast_ref::<Kind>() {
+        Some(kind) => kind.message.clone(),
+        None => format!("{error:#}"),
+    }
+}
+
 /// What kind of failure `error` is: as it was marked, or by what it is.
 pub fn fault_of(error: &anyhow::Error) -> Fault {
     if let Some(kind) = error.downcast_ref::<Kind>() {
@@ -165,6 +173,7 @@ mod tests {
         let error = Fault::Held.because(anyhow!("run is locked")).context("while starting");
         assert_eq!(fault_of(&Fault::Held.because(anyhow!("run is locked"))), Fault::Held);
         assert!(format!("{error:#}").contains("run is locked"));
+        assert_eq!(in_words(&Fault::Held.because(anyhow!("b").context("a"))), "a: b");
         let io = std::io::Error::from(std::io::ErrorKind::StorageFull);
         let error = Err::<(), _>(TrainError::Io { path: "x".into(), action: "write", source: io });
         assert_eq!(fault_of(&error.context("saving").unwrap_err()), Fault::Disk);

@@ -8,12 +8,17 @@
 //! - `ddim.x`, `ddim.timesteps` → `ddim.out` (η = 0); `ddpm.x`, `ddpm.timesteps`, `ddpm.noise` → `ddpm.out` (fixed_small);
 //!   both clip to [−1, 1], linear schedule of Ho et al. unless the folder holds a scheduler.
 
+mod steps;
+mod walks;
+
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use lethe_candlex::tape::{Gradients, Tape, Value};
 use lethe_candlex::weights::WeightFile;
 use lethe_diffusion::denoiser::{Condition, Network, Pass};
 use lethe_diffusion::objective::denoising_loss;
+use lethe_diffusion::parameterization::Parameterization;
+use lethe_diffusion::schedule::NoiseSchedule;
 use lethe_pixel::folder::Pretrained;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -27,6 +32,23 @@ pub struct Distance {
     /// max |ours − reference| / max |reference|; for the bias of attention's keys, whose gradient vanishes, over the
     /// largest gradient of the same layer's weight.
     pub relative_error: f64,
+}
+
+impl Distance {
+    fn new(name: impl Into<String>, ours: &Tensor, reference: &Tensor) -> Result<Self> {
+        let name = name.into();
+        let relative_error =
+            relative_error(ours, reference, reference).with_context(|| name.clone())?;
+        Ok(Self { name, relative_error })
+    }
+}
+
+/// The diffusion process under which walks are compared.
+pub struct Process {
+    /// Noise levels.
+    pub schedule: NoiseSchedule,
+    /// What the network predicts.
+    pub parameterization: Parameterization,
 }
 
 /// A reference file, read by name.
@@ -138,17 +160,27 @@ impl Batch {
 
 /// Compares everything that `reference` holds with what `network` computes.
 ///
+/// Training steps move the network: it is not the one that was read afterwards.
+///
 /// # Errors
 /// When the reference lacks an input, or a tensor has another shape than ours.
-pub fn compare(network: &Pretrained, reference: &mut Reference) -> Result<Vec<Distance>> {
+pub fn compare(
+    network: &Pretrained,
+    process: &Process,
+    reference: &mut Reference,
+) -> Result<Vec<Distance>> {
     let mut distances = Vec::new();
+    distances.extend(walks::compare(network, process, reference)?);
     if reference.has("unet.x") {
         let batch = Batch::read(reference, network.loaded.store.flat().dtype())?;
         let (output, _, gradients) = batch.step(network)?;
-        let expected = reference.image("unet.out", DType::F64)?;
-        let relative_error = relative_error(&output, &expected, &expected).context("unet.out")?;
-        distances.push(Distance { name: "unet.out".into(), relative_error });
+        if reference.has("unet.out") {
+            let expected = reference.image("unet.out", DType::F64)?;
+            distances.push(Distance::new("unet.out", &output, &expected)?);
+        }
         distances.extend(compare_gradients(network, &gradients, reference)?);
+        drop(gradients);
+        distances.extend(steps::compare(network, &batch, reference)?);
     }
     Ok(distances)
 }
@@ -181,10 +213,13 @@ fn compare_gradients(
     Ok(distances)
 }
 
-/// Reads the network of `folder` on the CPU, in 32-bit floats.
+/// Reads the network of `folder` on the CPU, in 32-bit floats, and the process that the folder's scheduler says.
 ///
 /// # Errors
 /// Everything in the folder that does not fit.
-pub fn read(folder: &Path) -> Result<Pretrained> {
-    Ok(lethe_pixel::folder::read(folder, DType::F32, &Device::Cpu)?)
+pub fn read(folder: &Path) -> Result<(Pretrained, Process)> {
+    let folder = crate::pipeline::locate(folder)?;
+    let network = lethe_pixel::folder::read(&folder, DType::F32, &Device::Cpu)?;
+    let (schedule, parameterization) = crate::pipeline::scheduler_of(&folder)?;
+    Ok((network, Process { schedule, parameterization }))
 }

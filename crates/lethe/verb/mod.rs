@@ -21,7 +21,7 @@ pub fn say(line: &str) {
 
 /// An error on standard error.
 pub fn complain(error: &anyhow::Error) {
-    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    let _ = writeln!(std::io::stderr(), "error: {}", lethe::exit::in_words(error));
 }
 
 /// The protocol, and where it is computed.

@@ -2,10 +2,9 @@
 
 use super::say;
 use anyhow::Result;
-use candle_core::{DType, Device};
 use clap::{Args, Subcommand};
-use lethe::pixel::folder::{self, Pretrained};
-use lethe::verify::{Distance, Reference, compare};
+use lethe::pixel::folder::Pretrained;
+use lethe::verify::{Distance, Reference, compare, read};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -63,13 +62,13 @@ struct Finding {
 /// Looks and tells.
 pub fn run(command: &Command) -> Result<()> {
     let Command::Verify(arguments) = command;
-    let network =
-        folder::read(&lethe::pipeline::locate(&arguments.folder)?, DType::F32, &Device::Cpu)?;
-    let errors = match &arguments.reference {
-        Some(path) => Some(compare(&network, &mut Reference::open(path)?)?),
-        None => None,
-    };
-    let finding = finding(arguments, &network, errors)?;
+    let (network, process) = read(&arguments.folder)?;
+    let mut finding = finding(arguments, &network)?;
+    if let Some(path) = &arguments.reference {
+        let errors = compare(&network, &process, &mut Reference::open(path)?)?;
+        finding.worst = worst(&errors);
+        finding.errors = Some(errors);
+    }
     if arguments.json {
         say(&serde_json::to_string_pretty(&finding)?);
     } else {
@@ -78,35 +77,29 @@ pub fn run(command: &Command) -> Result<()> {
     Ok(())
 }
 
-fn finding(
-    arguments: &Verify,
-    network: &Pretrained,
-    errors: Option<Vec<Distance>>,
-) -> Result<Finding> {
+/// The largest error; a NaN is the worst of all.
+fn worst(errors: &[Distance]) -> Option<Distance> {
+    let size = |distance: &Distance| match distance.relative_error {
+        error if error.is_nan() => f64::INFINITY,
+        error => error,
+    };
+    errors.iter().max_by(|a, b| size(a).total_cmp(&size(b))).cloned()
+}
+
+fn finding(arguments: &Verify, network: &Pretrained) -> Result<Finding> {
     let store = &network.loaded.store;
     let shapes = store.iter().map(|(name, tensor)| (name, tensor.dims())).collect();
     let known = lethe::models::known()?;
-    let known_as = known
-        .iter()
-        .find(|manifest| manifest.shapes() == shapes)
-        .map(|manifest| manifest.id.clone());
-    // A NaN is the worst of all.
-    let size = |distance: &Distance| {
-        if distance.relative_error.is_nan() { f64::INFINITY } else { distance.relative_error }
-    };
-    let worst = errors
-        .as_ref()
-        .and_then(|errors| errors.iter().max_by(|a, b| size(a).total_cmp(&size(b))))
-        .cloned();
+    let known_as = known.iter().find(|manifest| manifest.shapes() == shapes);
     Ok(Finding {
         folder: arguments.folder.display().to_string(),
         kind: "UNet2DModel",
-        known_as,
+        known_as: known_as.map(|manifest| manifest.id.clone()),
         tensors: store.len(),
         parameters: store.flat().elem_count(),
         file_type: network.loaded.file_type.clone(),
-        errors,
-        worst,
+        errors: None,
+        worst: None,
     })
 }
 

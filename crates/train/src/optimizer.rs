@@ -93,7 +93,7 @@ impl Optimizer {
 ///
 /// # Errors
 /// [`TrainError::NoGradient`] names every trainable parameter that received none.
-pub(crate) fn flatten(
+pub fn flatten(
     store: &ParamStore,
     gradients: &Gradients,
 ) -> std::result::Result<(Tensor, f64), TrainError> {
