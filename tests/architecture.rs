@@ -151,25 +151,47 @@ fn every_folder_with_a_manifest_is_a_room() {
     assert!(folders.is_subset(&rooms), "{folders:?} {rooms:?}");
 }
 
+/// A room's line in crates/README.md: its floor, and the rooms that it may use.
+fn rows(map: &str) -> BTreeMap<String, (usize, BTreeSet<String>)> {
+    let rooms = |cell: &str| match cell {
+        "–" => BTreeSet::new(),
+        "all" => {
+            EDGES.iter().map(|(room, _)| room.to_string()).filter(|room| room != "lethe").collect()
+        }
+        list => list.split(',').map(|room| room.trim().to_string()).collect(),
+    };
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.trim().trim_matches('|').split('|').map(str::trim).collect();
+        let (Some(room), Some(uses)) = (cells.get(1), cells.last()) else { return None };
+        let room = room.trim_matches('`').trim_start_matches("../").to_string();
+        Some((room, (cells[0].parse().ok()?, rooms(uses))))
+    };
+    map.lines().filter_map(row).collect()
+}
+
 #[test]
-fn every_room_stands_on_the_map() {
+fn the_map_shows_every_room_and_every_edge_downwards() {
     let path = root().join("crates/README.md");
     let map = std::fs::read_to_string(&path)
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    for (room, _) in EDGES {
-        let forms = [
-            room.to_string(),
-            format!("{room}/"),
-            format!("crates/{room}"),
-            format!("crates/{room}/"),
-        ];
-        let is_named = |line: &str| {
-            forms.iter().any(|name| {
-                line.contains(&format!("`{name}`")) || line.contains(&format!("[{name}]("))
-            })
-        };
-        assert!(map.lines().any(is_named), "crates/README.md: no line for `{room}`");
+    let rows = rows(&map);
+    for (room, edges) in EDGES {
+        let (floor, uses) = rows
+            .get(room)
+            .unwrap_or_else(|| panic!("crates/README.md: the table has no line for {room}"));
+        let edges: BTreeSet<String> = edges.iter().map(|room| room.to_string()).collect();
+        assert_eq!(
+            *uses, edges,
+            "crates/README.md: what {room} may use, and the table of this law"
+        );
+        for lower in &edges {
+            assert!(
+                rows[lower].0 < *floor,
+                "{room} must not depend on {lower}: it is on no lower floor"
+            );
+        }
     }
+    assert_eq!(rows.len(), EDGES.len(), "crates/README.md: {:?}", rows.keys());
 }
 
 /// Packages that `package` needs, and those that they need, as Cargo resolved them.
