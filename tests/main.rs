@@ -10,6 +10,7 @@
 //! - `manifests`: networks declare exactly the parameters that models/ names.
 //! - `optimizer`: AdamW, clipping and moving averages against torch.
 //! - `parity`: networks against golden tensors from the Python originals.
+//! - `river`: the real binary end to end: killed and taken up again to the same bytes, refused in words.
 //! - `sampler`: stages and walks of DDIM and DDPM against diffusers.
 //! - `schedule`: noise schedules, timesteps, weights and conversions against golden tables.
 //! - `tidy`: lengths, headers, names, words, and the size of the house.
@@ -24,6 +25,7 @@ mod gradient;
 mod manifests;
 mod optimizer;
 mod parity;
+mod river;
 mod sampler;
 mod schedule;
 mod tidy;

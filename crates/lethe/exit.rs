@@ -64,6 +64,11 @@ impl fmt::Display for Kind {
     }
 }
 
+/// `error` as a failure of kind `fault`, unless it says itself of which kind it is.
+pub fn otherwise(fault: Fault) -> impl Fn(anyhow::Error) -> anyhow::Error {
+    move |error| if fault_of(&error) == Fault::Bug { fault.because(error) } else { error }
+}
+
 /// What a person reads of `error`: the whole chain of causes, once.
 pub fn in_words(error: &anyhow::Error) -> String {
     match error.downcast_ref::<Kind>() {

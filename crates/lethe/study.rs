@@ -1,5 +1,6 @@
 //! A protocol met with its data: everything that is decided before the first step.
 
+use crate::exit::{Fault, otherwise};
 use crate::protocol::{DataSpec, ModelSpec, ProtocolSpec, resolved_text};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::{DType, Device};
@@ -55,6 +56,11 @@ impl Study {
     /// # Errors
     /// Names the field of the protocol, or the file, that does not fit.
     pub fn prepare(spec: ProtocolSpec, device: Device) -> Result<Self> {
+        // What is wrong before anything has moved is wrong with the protocol, unless it says otherwise.
+        Self::met(spec, device).map_err(otherwise(Fault::Usage))
+    }
+
+    fn met(spec: ProtocolSpec, device: Device) -> Result<Self> {
         let text = resolved_text(&spec)?;
         validate(&spec)?;
         let plan = spec.stream.validate()?;

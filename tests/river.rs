@@ -1,0 +1,435 @@
+//! The whole river through the real binary: a tiny protocol end to end, broken off and taken up again, and refused in words.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn lethe() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lethe"));
+    command.stdin(Stdio::null());
+    command
+}
+
+fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// Three tasks of two classes at 8x8, in arms that between them use every kind of evidence.
+const TINY: &str = r#"
+name = "tiny"
+seeds = [7]
+
+[data]
+source = "fashion-mnist"
+resolution = 8
+per_class = 20
+held_out = 0.2
+
+[stream]
+tasks = [[0, 1], [2, 3], [8, 9]]
+
+[model]
+channels = [8, 8]
+layers_per_block = 1
+norm_groups = 4
+dropout = 0.1
+
+[training]
+steps = 6
+later_steps = 4
+batch = 8
+warm_up = 2
+learning_rate = 1e-3
+ema_half_life = 20
+flip = true
+checkpoint_every = 2
+log_every = 2
+validate_every = 3
+
+[replay]
+budget = 8
+per_batch = 4
+arms = ["none", "random", "top-energy", "greedy", "top-loss", "herding", "joint", "control"]
+
+[probe]
+train_examples = 12
+held_out_examples = 6
+levels = [0.1, 0.3]
+headline = 0.3
+stages = 3
+draws = 1
+bound_points = 3
+perplexity = 4
+curve_every = 2
+curve_examples = 6
+samples = 4
+sample_stages = 3
+"#;
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        fs::write(self.path(name), bytes).unwrap();
+        self.path(name)
+    }
+
+    fn run(&self, protocol: &str, out: &str, overrides: &[&str]) -> Command {
+        let mut command = lethe();
+        command
+            .arg("run")
+            .arg(self.write("protocol.toml", protocol))
+            .arg("--out")
+            .arg(self.path(out));
+        for assignment in overrides {
+            command.args(["--set", assignment]);
+        }
+        command
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn succeed(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{:?}: {}", output.status, text(&output.stderr));
+    output
+}
+
+/// The words of a failure, which must end with `code`, in one cause, without a panic.
+fn fail(command: &mut Command, code: i32) -> String {
+    let output = command.output().unwrap();
+    let words = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{words}");
+    assert!(words.contains("error: ") && !words.contains("panicked"), "{words}");
+    words
+}
+
+/// Every file of a finished run that a broken run must reproduce, by name.
+fn bytes_of(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(inner) = folders.pop() {
+        for entry in fs::read_dir(inner).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
+            match path.is_dir() {
+                true => folders.push(path),
+                false if name == "lock" => {}
+                false => _ = files.insert(name, fs::read(&path).unwrap()),
+            }
+        }
+    }
+    files
+}
+
+fn assert_same(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Vec<u8>>) {
+    let names = |files: &BTreeMap<String, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(found), names(expected));
+    for (name, bytes) in expected {
+        assert!(found[name] == *bytes, "{name} differs");
+    }
+}
+
+fn finish(mut child: Child, within: Duration) -> Option<i32> {
+    let started = Instant::now();
+    while started.elapsed() < within {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    None
+}
+
+#[test]
+fn a_protocol_runs_end_to_end_and_again_to_the_same_bytes() {
+    let place = Place::new();
+    let started = Instant::now();
+    let output = succeed(&mut place.run(TINY, "whole", &[]));
+    let unbroken = started.elapsed();
+    let last = text(&output.stdout).lines().last().unwrap().to_string();
+    assert_eq!(Path::new(&last), place.path("whole/report.html"));
+    let page = fs::read_to_string(&last).unwrap();
+    assert!(page.contains("tiny") && page.contains("top-energy"));
+    let expected = bytes_of(&place.path("whole"));
+    for name in [
+        "ledger.parquet",
+        "ledger.jsonl",
+        "training.jsonl",
+        "examples.json",
+        "run.json",
+        "protocol.toml",
+    ] {
+        assert!(!expected[name].is_empty(), "{name}");
+    }
+    // 1 + 8 arms x 2 tasks, each with one checkpoint, the last.
+    assert_eq!(expected.keys().filter(|name| name.ends_with("checkpoint.json")).count(), 17);
+
+    killed_runs_end_in_the_same_bytes(&place, unbroken, &expected);
+    a_stopped_run_says_so_and_goes_on(&place, unbroken, &expected);
+    what_does_not_belong_is_refused(&place);
+}
+
+/// kill -9 after times spread over the run, until it ends by itself.
+fn killed_runs_end_in_the_same_bytes(
+    place: &Place,
+    unbroken: Duration,
+    expected: &BTreeMap<String, Vec<u8>>,
+) {
+    let mut kills = 0;
+    for attempt in 0.. {
+        // The golden section visits every part of the run: short and long lives alike.
+        let share = (f64::from(attempt) * 0.618_034).fract();
+        let life = Duration::from_millis(20) + unbroken.mul_f64(0.05 + 0.4 * share);
+        let child = place
+            .run(TINY, "killed", &[])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        match finish(child, life) {
+            Some(code) => {
+                assert_eq!(code, 0, "after {kills} kills");
+                break;
+            }
+            None => kills += 1,
+        }
+        assert!(attempt < 200, "the run never ends");
+    }
+    assert!(kills >= 2, "the run was killed {kills} times only");
+    assert_same(&bytes_of(&place.path("killed")), expected);
+}
+
+/// SIGTERM: exit code 75, and the same command goes on.
+fn a_stopped_run_says_so_and_goes_on(
+    place: &Place,
+    unbroken: Duration,
+    expected: &BTreeMap<String, Vec<u8>>,
+) {
+    let child = place
+        .run(TINY, "stopped", &[])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(unbroken.mul_f64(0.4));
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    // A machine so fast that the run was over already proves nothing, but breaks nothing either.
+    if output.status.code() != Some(0) {
+        assert_eq!(output.status.code(), Some(75), "{}", text(&output.stderr));
+        assert!(
+            text(&output.stderr).contains("run the same command again"),
+            "{}",
+            text(&output.stderr)
+        );
+    }
+    succeed(&mut place.run(TINY, "stopped", &[]));
+    assert_same(&bytes_of(&place.path("stopped")), expected);
+}
+
+fn what_does_not_belong_is_refused(place: &Place) {
+    let words = fail(&mut place.run(TINY, "whole", &["training.learning_rate=2e-3"]), 64);
+    assert!(words.contains("- training.learning_rate = 0.001"), "{words}");
+    assert!(words.contains("+ training.learning_rate = 0.002"), "{words}");
+    let lock = fs::File::open(place.path("whole/lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    let words = fail(&mut place.run(TINY, "whole", &[]), 73);
+    assert!(words.contains("the run is locked by process"), "{words}");
+    drop(lock);
+    let checkpoint =
+        place.path("killed/seed-7/task-1/step-00000006/unet/diffusion_pytorch_model.safetensors");
+    let mut bytes = fs::read(&checkpoint).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&checkpoint, bytes).unwrap();
+    let progress = place.path("killed/progress.json");
+    let text = fs::read_to_string(&progress).unwrap();
+    let cut = text
+        .replace("\"seed-7/control/task-3/measure\"", "\"forgotten\"")
+        .replace("\"seed-7/none/task-2/train\"", "\"also\"");
+    fs::write(&progress, cut).unwrap();
+    fs::remove_dir_all(place.path("killed/seed-7/none/task-2")).unwrap();
+    let words = fail(&mut place.run(TINY, "killed", &[]), 77);
+    assert!(words.contains("diffusion_pytorch_model.safetensors"), "{words}");
+}
+
+#[test]
+fn impossible_protocols_are_refused_before_anything_is_written() {
+    let place = Place::new();
+    let cases = [
+        ("training.learnig_rate=1", "did you mean `learning_rate`"),
+        ("stream.tasks=[[0, 1], [1, 2]]", "task"),
+        ("replay.budget=1000", "replay.budget"),
+        ("replay.arms=[\"best\"]", "best"),
+        ("model.channels=[6, 6]", "norm_num_groups"),
+        ("data.resolution=9", "data.resolution"),
+        ("data.per_class=100000", "class"),
+        ("probe.headline=0.2", "probe.headline"),
+        ("training.steps=0", "training.steps"),
+        ("diffusion.beta_end=2.0", "diffusion.beta_end"),
+        ("seeds=[]", "seeds"),
+        ("name=\"../elsewhere\"", "name"),
+    ];
+    for (assignment, expected) in cases {
+        let words = fail(&mut place.run(TINY, "never", &[assignment]), 64);
+        assert!(words.contains(expected), "{assignment}: {words}");
+        assert!(!place.path("never").exists(), "{assignment}");
+    }
+    let words = fail(lethe().args(["run", "absent.toml"]), 66);
+    assert!(words.contains("absent.toml"), "{words}");
+    fail(&mut place.run(TINY, "never", &["data.source=path", "data.path=/nonexistent"]), 66);
+    let broken = place.write("broken.toml", "name = ");
+    assert!(fail(lethe().arg("run").arg(broken), 64).contains("broken.toml"));
+}
+
+#[test]
+fn broken_data_are_refused_by_name() {
+    let place = Place::new();
+    let images = place.path("data");
+    fs::create_dir(&images).unwrap();
+    fs::write(
+        images.join("train-images-idx3-ubyte"),
+        [0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 8, 0, 0, 0, 8, 1, 2, 3],
+    )
+    .unwrap();
+    fs::write(
+        images.join("train-labels-idx1-ubyte"),
+        [0, 0, 8, 1, 0, 0, 0, 9, 0, 1, 2, 3, 4, 5, 6, 7, 8],
+    )
+    .unwrap();
+    let source = format!("data.path={:?}", images.display().to_string());
+    let words = fail(&mut place.run(TINY, "never", &["data.source=path", &source]), 65);
+    assert!(words.contains("train-images-idx3-ubyte"), "{words}");
+    let words = fail(lethe().args(["data", "check"]).arg(&images), 65);
+    assert!(words.contains("train-images-idx3-ubyte"), "{words}");
+    let output = succeed(lethe().args(["data", "check", "fashion-mnist"]));
+    assert!(text(&output.stdout).contains("Ankle boot"));
+}
+
+#[test]
+fn the_reaches_of_the_river_work_alone() {
+    let place = Place::new();
+    let protocol = place.write("protocol.toml", TINY);
+    let train = |task: &str, extra: &[&str], out: &str| {
+        let mut command = lethe();
+        command
+            .arg("train")
+            .arg(&protocol)
+            .args(["--task", task, "--out"])
+            .arg(place.path(out))
+            .args(extra);
+        command
+    };
+    let first = place.path("task-1").display().to_string();
+    succeed(&mut train("1", &[], "task-1"));
+    let words = fail(&mut train("2", &["--arm", "random"], "task-2"), 64);
+    assert!(words.contains("--from"), "{words}");
+    let output = succeed(&mut train("2", &["--arm", "top-energy", "--from", &first], "task-2"));
+    let checkpoint = PathBuf::from(text(&output.stdout).trim());
+    for file in [
+        "model_index.json",
+        "unet/config.json",
+        "scheduler/scheduler_config.json",
+        "training/optimizer.safetensors",
+    ] {
+        assert!(checkpoint.join(file).exists(), "{file}");
+    }
+    let output = succeed(
+        lethe()
+            .arg("probe")
+            .arg(&protocol)
+            .args(["--task", "2", "--checkpoint"])
+            .arg(place.path("task-2"))
+            .arg("--out")
+            .arg(place.path("probe")),
+    );
+    let ledger = fs::read_to_string(text(&output.stdout).trim()).unwrap();
+    assert!(ledger.contains("reconstruction_error") && ledger.contains("top-energy"));
+    assert!(place.path("probe/ledger.parquet").exists());
+    succeed(
+        lethe()
+            .arg("sample")
+            .arg(place.path("task-2"))
+            .args(["--count", "3", "--stages", "2", "--out"])
+            .arg(place.path("samples.png")),
+    );
+    assert!(fs::read(place.path("samples.png")).unwrap().starts_with(b"\x89PNG"));
+    let output = succeed(lethe().args(["models", "verify", "--json"]).arg(place.path("task-2")));
+    let finding: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(finding["kind"], "UNet2DModel");
+}
+
+#[test]
+fn verification_reads_a_reference_and_names_what_is_wrong() {
+    let model = golden("unet/defaults-like");
+    let output = succeed(
+        lethe()
+            .args(["models", "verify", "--json"])
+            .arg(&model)
+            .arg("--reference")
+            .arg(model.join("reference.safetensors")),
+    );
+    let finding: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(finding["worst"]["relative_error"].as_f64().unwrap() <= 7e-5, "{finding}");
+    assert!(finding["errors"].as_array().unwrap().len() > 100);
+    let place = Place::new();
+    let folder = place.path("cut");
+    fs::create_dir(&folder).unwrap();
+    fs::copy(model.join("config.json"), folder.join("config.json")).unwrap();
+    let weights = fs::read(model.join("diffusion_pytorch_model.safetensors")).unwrap();
+    for length in [0, 7, 100, weights.len() / 2, weights.len() - 1] {
+        fs::write(folder.join("diffusion_pytorch_model.safetensors"), &weights[..length]).unwrap();
+        let words = fail(lethe().args(["models", "verify"]).arg(&folder), 77);
+        assert!(words.contains("diffusion_pytorch_model.safetensors"), "{length}: {words}");
+    }
+    assert!(
+        fail(lethe().args(["models", "verify"]).arg(place.path("absent")), 66).contains("absent")
+    );
+}
+
+#[test]
+fn energies_of_ones_own_arrays_are_written() {
+    use candle_core::{Device, Tensor};
+    use lethe::candlex::weights::{WeightFile, serialize};
+    let place = Place::new();
+    let patterns = Tensor::new(&[[1f64, 0.], [0., 1.], [3., 3.]], &Device::Cpu).unwrap();
+    let queries = Tensor::new(&[[1f64, 0.], [0.5, 0.5]], &Device::Cpu).unwrap();
+    let patterns =
+        place.write("x.safetensors", serialize(&[("patterns", patterns)], None).unwrap());
+    let queries = place.write("q.safetensors", serialize(&[("queries", queries)], None).unwrap());
+    let run = |extra: &[&str]| {
+        let mut command = lethe();
+        command.arg("energy").arg("--queries").arg(&queries).arg("--patterns").arg(&patterns);
+        command.args(extra).arg("--out").arg(place.path("e.safetensors"));
+        command
+    };
+    succeed(&mut run(&["--inverse-temperature", "2", "--form", "dot"]));
+    let mut file = WeightFile::open(&place.path("e.safetensors")).unwrap();
+    let energy = file.tensor("energy").unwrap().to_vec1::<f64>().unwrap();
+    let expected = 0.5 - (2f64.exp() + 1. + 6f64.exp()).ln() / 2.;
+    assert!((energy[0] - expected).abs() <= 1e-14);
+    assert_eq!(file.names().collect::<Vec<_>>(), ["energy", "gradient", "retrieved"]);
+    succeed(&mut run(&["--inverse-temperature", "2", "--form", "distance", "--leave-one-out"]));
+    let mut file = WeightFile::open(&place.path("e.safetensors")).unwrap();
+    let energy = file.tensor("energy").unwrap().to_vec1::<f64>().unwrap();
+    // Query 0 leaves pattern 0 out: squared distances 2 and 13 remain.
+    assert!((energy[0] + (0.5 * ((-2f64).exp() + (-13f64).exp())).ln() / 2.).abs() <= 1e-14);
+    let words = fail(&mut run(&["--inverse-temperature", "0", "--form", "dot"]), 64);
+    assert!(words.contains("inverse temperature"), "{words}");
+}
