@@ -130,7 +130,13 @@ fn resuming_changes_no_bit() {
         let moments = trainer.optimizer.named(&trainer.store).unwrap();
         let flat: Vec<&Tensor> = moments.iter().map(|(_, moment)| moment).collect();
         let declared = Optimizer::declarations(&declarations(false));
-        assert!(declared.as_slice().iter().zip(&moments).all(|(declared, (name, _))| declared.name == *name));
+        assert!(
+            declared
+                .as_slice()
+                .iter()
+                .zip(&moments)
+                .all(|(declared, (name, _))| declared.name == *name)
+        );
         let moments = ParamStore::from_flat(&declared, Tensor::cat(&flat, 0).unwrap()).unwrap();
         let optimizer = Optimizer::restored(&moments, 11).unwrap();
         let position = serde_json::from_str(&text).unwrap();
