@@ -181,6 +181,7 @@ fn a_protocol_runs_end_to_end_and_again_to_the_same_bytes() {
     assert_eq!(expected.keys().filter(|name| name.ends_with("checkpoint.json")).count(), 17);
 
     killed_runs_end_in_the_same_bytes(&place, unbroken, &expected);
+    killed_within_lessons_it_ends_in_the_same_bytes(&place, &expected);
     a_stopped_run_says_so_and_goes_on(&place, unbroken, &expected);
     what_does_not_belong_is_refused(&place);
 }
@@ -213,6 +214,38 @@ fn killed_runs_end_in_the_same_bytes(
     }
     assert!(kills >= 2, "the run was killed {kills} times only");
     assert_same(&bytes_of(&place.path("killed")), expected);
+}
+
+/// kill -9 as soon as a checkpoint in the middle of a lesson is there: behind the last finished stage.
+fn killed_within_lessons_it_ends_in_the_same_bytes(
+    place: &Place,
+    expected: &BTreeMap<String, Vec<u8>>,
+) {
+    let mut kills = 0;
+    for lesson in ["task-1", "none/task-2", "random/task-2", "random/task-3", "control/task-3"] {
+        let middle = place.path("within/seed-7").join(lesson).join("step-00000002");
+        let mut child = place
+            .run(TINY, "within", &[])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        while !middle.exists() && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        match child.try_wait().unwrap() {
+            // So fast that the checkpoint came and went unseen.
+            Some(status) => assert!(status.success(), "{lesson}: {status}"),
+            None => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                kills += usize::from(middle.exists());
+            }
+        }
+    }
+    assert!(kills >= 2, "the run was killed within {kills} lessons only");
+    succeed(&mut place.run(TINY, "within", &[]));
+    assert_same(&bytes_of(&place.path("within")), expected);
 }
 
 /// SIGTERM: exit code 75, and the same command goes on.

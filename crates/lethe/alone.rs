@@ -3,12 +3,12 @@
 use crate::exit::Fault;
 use crate::interrupt::Interrupt;
 use crate::learn::{Lesson, Place, TaskState, Witness, result};
-use crate::measure::{Measuring, append, denoiser, replayed};
+use crate::measure::{Measuring, denoiser};
 use crate::meter::Meter;
-use crate::run::{choose_temperatures, manifest, values};
+use crate::run::{begin, choose_temperatures, manifest, values};
 use crate::select::Selecting;
 use crate::session::{Session, keep_manifest};
-use crate::study::{Study, plain};
+use crate::study::Study;
 use anyhow::{Result, anyhow};
 use candle_core::DType;
 use lethe_candlex::params::ParamStore;
@@ -16,7 +16,6 @@ use lethe_candlex::rng::Seed;
 use lethe_continual::{Arm, ReplayBuffer};
 use lethe_ledger::{Ledger, write_parquet};
 use lethe_pixel::{UNet2d, folder};
-use lethe_probe::Moment;
 use lethe_train::{StepReport, Trainer, checkpoint};
 use std::path::{Path, PathBuf};
 
@@ -69,15 +68,13 @@ impl Lonely<'_> {
         let begun = checkpoint::latest(out)?.map(|found| found.state::<TaskState>()).transpose()?;
         let buffer = match begun {
             Some(state) => state.buffer,
-            None => self.buffer(arm, from)?,
+            None => {
+                let chosen = self.buffer(arm, from)?;
+                begin(study, &mut session, &place, chosen.as_ref())?;
+                chosen
+            }
         };
         let sources = arm.sources(&study.stream, self.task, buffer.as_ref())?;
-        let kept = buffer.as_ref().map(|buffer| plain(&buffer.ids())).unwrap_or_default();
-        if self.task > 1 {
-            let moment =
-                Moment { run: &place.run, arm: &place.arm, learned_through: self.task, step: 0 };
-            append(&mut session, vec![replayed(study, self.task, &kept)], &moment)?;
-        }
         let lesson = Lesson { study, place, sources, buffer, folder: out.to_path_buf() };
         let meter = Meter::new(study.spec.training.steps_of(self.task) as f64);
         let learned =
@@ -169,7 +166,7 @@ impl Lonely<'_> {
         study.probed.save(out.join("examples.json"))?;
         keep_manifest(out, &manifest)?;
         if !session.is_done("measure") {
-            session.reset_stage()?;
+            session.begin_stage()?;
             let meter = Meter::new(crate::run::boundary_work(study, self.task));
             let measuring = Measuring {
                 study,

@@ -1,7 +1,7 @@
 //! One task of one arm: trained to its last step, from its last checkpoint where there is one.
 
 use crate::interrupt::Interrupt;
-use crate::session::Session;
+use crate::session::{Offsets, Session};
 use crate::study::Study;
 use anyhow::{Context, Result};
 use candle_core::{DType, Tensor};
@@ -70,10 +70,8 @@ pub struct TaskState {
     pub place: Place,
     /// Where it stands.
     pub position: Position,
-    /// Length of the ledger then.
-    pub ledger: u64,
-    /// Length of the training log then.
-    pub training: u64,
+    /// How long the journals were then.
+    pub journals: Offsets,
     /// What is replayed, where this arm keeps a buffer.
     pub buffer: Option<ReplayBuffer>,
 }
@@ -113,6 +111,8 @@ pub trait Witness {
 
 impl Lesson<'_> {
     /// Learns the task to its end; `start` gives the weights that it starts from, where no checkpoint is there yet.
+    ///
+    /// Where there is one, the journals go on where they were then; where not, the caller has begun the stage.
     ///
     /// # Errors
     /// A divergence, an interruption, a damaged checkpoint, a full disk; what was committed stays.
@@ -181,21 +181,19 @@ impl Lesson<'_> {
         };
         if let Some(mut record) = trainer.due_record(&self.place.run, &self.place.arm, &report) {
             record.validation_loss = validation_loss;
-            session.training.append(&record)?;
+            session.trained(&record)?;
         }
         Ok(report)
     }
 
     /// Commits where the task stands, and then lets go of the checkpoint before.
     fn save(&self, trainer: &Trainer<UNet2d>, session: &mut Session) -> Result<Checkpoint> {
-        session.sync()?;
         let state = TaskState {
             protocol: digest(&self.study.text),
             data: self.study.images.digest(),
             place: self.place.clone(),
             position: trainer.position().clone(),
-            ledger: session.ledger.offset(),
-            training: session.training.offset(),
+            journals: session.commit()?,
             buffer: self.buffer.clone(),
         };
         let path = self.folder.join(checkpoint::name(state.position.step));
@@ -225,7 +223,7 @@ impl Lesson<'_> {
     ) -> Result<Trainer<'a, UNet2d>> {
         let state: TaskState = found.state()?;
         self.expect(&state, found)?;
-        session.rewind(state.ledger, state.training)?;
+        session.resume_stage(state.journals)?;
         let read = |name: &str| self.read_store(&found.path().join(name));
         let (store, average) = (read(RAW)?, read(RESULT)?);
         let declared = Optimizer::declarations(&self.study.declarations);

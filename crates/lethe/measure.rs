@@ -301,7 +301,7 @@ pub fn replayed(study: &Study, task: u32, buffered: &[u64]) -> Reading {
 /// When a number is not finite, or the disk refuses.
 pub fn append(session: &mut Session, readings: Vec<Reading>, moment: &Moment) -> Result<()> {
     for reading in readings {
-        session.ledger.append(&reading.at(moment))?;
+        session.measured(&reading.at(moment))?;
     }
     Ok(())
 }

@@ -148,6 +148,7 @@ struct Repeating<'a> {
 impl Repeating<'_> {
     fn run(&self, session: &mut Session) -> Result<()> {
         self.stage(session, &format!("{}/data", self.place.run), 0., |session| {
+            session.begin_stage()?;
             self.measuring().data(session, &self.place.run)
         })?;
         self.lesson(session, &self.place, None)?;
@@ -172,7 +173,9 @@ impl Repeating<'_> {
         }
     }
 
-    /// Does `work` once, whatever happens: a finished stage is skipped, an unfinished one begins at what was committed.
+    /// Does `work` once, whatever happens: a finished stage is skipped.
+    ///
+    /// `work` begins with the journals at what was committed last: at its own checkpoint, or behind the stage before.
     fn stage(
         &self,
         session: &mut Session,
@@ -185,7 +188,6 @@ impl Repeating<'_> {
             return Ok(());
         }
         self.interrupt.check()?;
-        session.reset_stage()?;
         work(session)?;
         session.finish(name)
     }
@@ -217,6 +219,7 @@ impl Repeating<'_> {
             &format!("{name}/measure"),
             boundary_work(study, place.task),
             |session| {
+                session.begin_stage()?;
                 let (store, state) = result(study, &folder)?;
                 let arm = origin.map_or(Arm::None, |(arm, _)| arm);
                 let stored = stored(study, arm, place.task, state.buffer.as_ref())?;
@@ -244,18 +247,18 @@ impl Repeating<'_> {
         let arm = origin.map_or(Arm::None, |(arm, _)| arm);
         let begun =
             checkpoint::latest(&folder)?.map(|found| found.state::<TaskState>()).transpose()?;
-        let buffer = match (begun, origin) {
-            (Some(state), _) => state.buffer,
-            (None, Some((arm, before))) => self.buffer(session.folder(), arm, before)?,
-            (None, None) => None,
+        let buffer = match begun {
+            Some(state) => state.buffer,
+            None => {
+                let chosen = match origin {
+                    Some((arm, before)) => self.buffer(session.folder(), arm, before)?,
+                    None => None,
+                };
+                begin(study, session, place, chosen.as_ref())?;
+                chosen
+            }
         };
         let sources = arm.sources(&study.stream, place.task, buffer.as_ref())?;
-        if place.task > 1 {
-            let kept = buffer.as_ref().map(|buffer| plain(&buffer.ids())).unwrap_or_default();
-            let moment =
-                Moment { run: &place.run, arm: &place.arm, learned_through: place.task, step: 0 };
-            append(session, vec![replayed(study, place.task, &kept)], &moment)?;
-        }
         Ok(Lesson { study, place: place.clone(), sources, buffer, folder })
     }
 
@@ -270,6 +273,25 @@ impl Repeating<'_> {
             Selecting { study, policy, seed, temperatures: self.temperatures, denoiser: &denoiser };
         Ok(Some(selecting.through(state.buffer, before.task)?))
     }
+}
+
+/// Begins the stage of a lesson: behind a first task, the ledger says which examples are replayed.
+///
+/// # Errors
+/// When a journal is damaged, or the disk refuses.
+pub fn begin(
+    study: &Study,
+    session: &mut Session,
+    place: &Place,
+    buffer: Option<&ReplayBuffer>,
+) -> Result<()> {
+    session.begin_stage()?;
+    if place.task == 1 {
+        return Ok(());
+    }
+    let kept = buffer.map(|buffer| plain(&buffer.ids())).unwrap_or_default();
+    let moment = Moment { run: &place.run, arm: &place.arm, learned_through: place.task, step: 0 };
+    append(session, vec![replayed(study, place.task, &kept)], &moment)
 }
 
 /// What a network was last trained on: the new task's examples and what was replayed, ascending.

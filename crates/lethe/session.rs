@@ -1,10 +1,15 @@
 //! A run folder: one process at a time, journals that are cut back to what was committed, and the list of finished stages.
+//!
+//! Opening a folder cuts nothing: what was committed last is known only to the stage that goes on,
+//! which may own a checkpoint that lies behind the last finished stage.
 
 use crate::exit::Fault;
 use crate::protocol::difference;
 use crate::study::Study;
 use anyhow::{Context, Result, anyhow};
-use lethe_ledger::{Ledger, RunManifest, TrainingLog, digest, durable};
+use lethe_ledger::{
+    Ledger, Measurement, RunManifest, TrainingLog, TrainingRecord, digest, durable,
+};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
@@ -24,18 +29,30 @@ struct Progress {
     /// Stages, in the order in which they were finished.
     done: Vec<String>,
     /// Lengths of the journals after the last of them.
-    ledger: u64,
-    training: u64,
+    journals: Offsets,
+}
+
+struct Journals {
+    ledger: Ledger,
+    training: TrainingLog,
+}
+
+/// Lengths of both journals in bytes: what a checkpoint remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Offsets {
+    /// Of the ledger.
+    pub ledger: u64,
+    /// Of the training log.
+    pub training: u64,
 }
 
 /// An open run folder.
 pub struct Session {
     folder: PathBuf,
     progress: Progress,
-    /// What is measured.
-    pub ledger: Ledger,
-    /// What training said.
-    pub training: TrainingLog,
+    /// What is measured and what training said, once a stage has said where they go on.
+    journals: Option<Journals>,
     /// Held until the session ends; the operating system lets go of it when the process dies.
     _lock: File,
 }
@@ -51,9 +68,7 @@ impl Session {
         })?;
         let lock = lock(&folder.join("lock"))?;
         let progress = begin_or_continue(folder, study)?;
-        let ledger = Ledger::resume(folder.join("ledger.jsonl"), progress.ledger)?;
-        let training = TrainingLog::resume(folder.join("training.jsonl"), progress.training)?;
-        Ok(Self { folder: folder.to_path_buf(), progress, ledger, training, _lock: lock })
+        Ok(Self { folder: folder.to_path_buf(), progress, journals: None, _lock: lock })
     }
 
     /// The folder.
@@ -71,38 +86,60 @@ impl Session {
     /// # Errors
     /// When the disk refuses.
     pub fn finish(&mut self, name: &str) -> Result<()> {
-        self.sync()?;
+        self.progress.journals = self.commit()?;
         self.progress.done.push(name.to_string());
-        (self.progress.ledger, self.progress.training) =
-            (self.ledger.offset(), self.training.offset());
         save(&self.folder, &self.progress)
     }
 
-    /// Waits until the journals are on the disk.
+    /// Appends to the ledger.
+    ///
+    /// # Errors
+    /// When a number is not finite, or the disk refuses.
+    pub fn measured(&mut self, measurement: &Measurement) -> Result<()> {
+        Ok(self.journals()?.ledger.append(measurement)?)
+    }
+
+    /// Appends to the training log.
+    ///
+    /// # Errors
+    /// When a number is not finite, or the disk refuses.
+    pub fn trained(&mut self, record: &TrainingRecord) -> Result<()> {
+        Ok(self.journals()?.training.append(record)?)
+    }
+
+    /// Waits until the journals are on the disk, and says how long they are.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn sync(&mut self) -> Result<()> {
-        self.ledger.sync()?;
-        Ok(self.training.sync()?)
+    pub fn commit(&mut self) -> Result<Offsets> {
+        let Journals { ledger, training } = self.journals()?;
+        ledger.sync()?;
+        training.sync()?;
+        Ok(Offsets { ledger: ledger.offset(), training: training.offset() })
     }
 
-    /// Cuts the journals back to where they were at a checkpoint within the current stage.
+    fn journals(&mut self) -> Result<&mut Journals> {
+        self.journals.as_mut().context("a stage writes before it has said where the journals go on")
+    }
+
+    /// Goes on at a checkpoint within a stage: cuts the journals back to what they held then.
     ///
     /// # Errors
     /// When they are shorter than that: the files do not belong together.
-    pub fn rewind(&mut self, ledger: u64, training: u64) -> Result<()> {
-        self.ledger = Ledger::resume(self.folder.join("ledger.jsonl"), ledger)?;
-        self.training = TrainingLog::resume(self.folder.join("training.jsonl"), training)?;
+    pub fn resume_stage(&mut self, at: Offsets) -> Result<()> {
+        self.journals = Some(Journals {
+            ledger: Ledger::resume(self.folder.join("ledger.jsonl"), at.ledger)?,
+            training: TrainingLog::resume(self.folder.join("training.jsonl"), at.training)?,
+        });
         Ok(())
     }
 
-    /// Reads the journals anew at the lengths they had after the last finished stage.
+    /// Begins a stage: cuts the journals back to what they held after the last finished one.
     ///
     /// # Errors
-    /// When a journal is damaged.
-    pub fn reset_stage(&mut self) -> Result<()> {
-        self.rewind(self.progress.ledger, self.progress.training)
+    /// When a journal is damaged or shorter than that.
+    pub fn begin_stage(&mut self) -> Result<()> {
+        self.resume_stage(self.progress.journals)
     }
 }
 
@@ -149,8 +186,7 @@ fn begin_or_continue(folder: &Path, study: &Study) -> Result<Progress> {
         protocol: digest(&study.text),
         data: study.images.digest(),
         done: Vec::new(),
-        ledger: 0,
-        training: 0,
+        journals: Offsets { ledger: 0, training: 0 },
     };
     match kept {
         None => {

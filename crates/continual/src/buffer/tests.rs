@@ -1,3 +1,5 @@
+//! Laws of the buffer: its size, its shares, and what stays when a task is added.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! A stream's arms, batches and refusals.
+
 use super::*;
 use crate::{ExampleId, LabelledExample, Policy, Split};
 

@@ -1,3 +1,5 @@
+//! CIFAR-10's binary version: the original images, and files that are broken.
+
 use tempfile::TempDir;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Images from files: exact pixels, and bombs.
+
 use serde_json::Value;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Which reader a path gets.
+
 use tempfile::TempDir;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Folders of images, good and broken.
+
 use image::ImageFormat;
 use tempfile::TempDir;
 

@@ -1,3 +1,5 @@
+//! Sets made of sets: classes, shares, resolutions.
+
 use tempfile::TempDir;
 
 use crate::fixtures::{idx, picture, png, write};

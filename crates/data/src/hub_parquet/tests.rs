@@ -1,3 +1,5 @@
+//! The hub's Parquet files: the original images, and files that are broken.
+
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use tempfile::TempDir;
 

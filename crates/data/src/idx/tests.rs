@@ -1,3 +1,5 @@
+//! idx files, good and broken.
+
 use std::cell::Cell;
 use std::rc::Rc;
 

@@ -1,3 +1,5 @@
+//! The lazy greedy choice against the plain one, and its guarantee.
+
 use std::cell::Cell;
 
 use proptest::prelude::*;
