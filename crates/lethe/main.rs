@@ -2,6 +2,7 @@
 
 mod verb;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 use lethe::exit::fault_of;
 use std::process::ExitCode;
@@ -54,7 +55,19 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
         }
     };
-    let outcome = match cli.command {
+    // On one of rayon's own threads: from any other, each of an operation's parallel parts costs two context switches.
+    let outcome = rayon::scope(|_| run(cli.command));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            verb::complain(&error);
+            ExitCode::from(fault_of(&error).code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
         Command::Run(arguments) => verb::run::run(&arguments),
         Command::Train(arguments) => verb::train::run(&arguments),
         Command::Probe(arguments) => verb::probe::run(&arguments),
@@ -63,12 +76,5 @@ fn main() -> ExitCode {
         Command::Data(command) => verb::data::run(&command),
         Command::Energy(arguments) => verb::energy::run(&arguments),
         Command::Models(command) => verb::models::run(&command),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            verb::complain(&error);
-            ExitCode::from(fault_of(&error).code())
-        }
     }
 }
