@@ -1,4 +1,4 @@
-//! The statistics against scipy and numpy; `tests/golden/statistics.py` made the numbers.
+//! The statistics against scipy and numpy; `tests/golden/make_statistics.py` made the numbers.
 
 use super::*;
 use serde::Deserialize;

@@ -1,6 +1,6 @@
 """Golden values of crates/ledger/src/statistics, from scipy and numpy.
 
-Run: python tests/golden/statistics.py > tests/golden/statistics.json
+Run: python tests/golden/make_statistics.py > tests/golden/statistics.json
 """
 
 import json
