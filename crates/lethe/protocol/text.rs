@@ -92,7 +92,7 @@ fn nearest(message: &str) -> String {
 /// # Errors
 /// None in practice: a protocol is plain data.
 pub fn resolved_text(spec: &ProtocolSpec) -> Result<String> {
-    toml::to_string_pretty(spec).context("the protocol could not be written as TOML")
+    toml::to_string(spec).context("the protocol could not be written as TOML")
 }
 
 /// Lines that differ between two resolved protocols, as `- before` and `+ after`.
