@@ -3,6 +3,7 @@
 //! - `architecture`: which room may know which, and which may not know candle.
 //! - `bound`: the variational bound, term by term, against an exact denoiser.
 //! - `canary`: the faults of candle around which the house is built, each shown to be there still.
+//! - `datasets`: idx files beside candle-datasets' reader.
 //! - `determinism`: same seed, same bytes, in another process and on any number of threads.
 //! - `energy`: Hopfield energies and retrieval against values in 50 digits, and the laws that they obey.
 //! - `golden`: reading golden files, and the distances in which tolerances are stated.
@@ -18,6 +19,8 @@
 mod architecture;
 mod bound;
 mod canary;
+#[cfg(feature = "hub")]
+mod datasets;
 mod determinism;
 mod energy;
 mod golden;
