@@ -6,7 +6,7 @@ use crate::learn::{Lesson, Place, TaskState, Witness, result};
 use crate::measure::{Measuring, denoiser};
 use crate::meter::Meter;
 use crate::run::{begin, choose_temperatures, manifest, values};
-use crate::select::Selecting;
+use crate::select::{Selecting, selection_work};
 use crate::session::{Session, keep_manifest};
 use crate::study::Study;
 use anyhow::{Result, anyhow};
@@ -129,15 +129,20 @@ impl Lonely<'_> {
         let Arm::Replay(policy) = arm else { return Ok(None) };
         let (store, state) = self.read(from.ok_or_else(|| self.wants_from())?)?;
         let denoiser = denoiser(self.study, &store);
+        let meter = Meter::new(selection_work(self.study, arm, self.task - 1));
         let selecting = Selecting {
             study: self.study,
             policy,
             seed: Seed(self.seed),
             temperatures: values(&choose_temperatures(self.study)?),
             denoiser: &denoiser,
+            meter: &meter,
+            interrupt: self.interrupt,
         };
         let kept = state.and_then(|state| state.buffer);
-        Ok(Some(selecting.through(kept, self.task - 1)?))
+        let chosen = selecting.through(kept, self.task - 1)?;
+        meter.finish();
+        Ok(Some(chosen))
     }
 
     /// Measures the weights in `path` and returns the ledger in `out`.

@@ -8,7 +8,7 @@ use crate::interrupt::Interrupt;
 use crate::learn::{Lesson, Place, TaskState, Witness, result};
 use crate::measure::{Measuring, append, denoiser, layout, replayed};
 use crate::meter::Meter;
-use crate::select::Selecting;
+use crate::select::{Selecting, selection_work};
 use crate::session::{Session, keep_manifest};
 use crate::study::{Study, plain};
 use anyhow::{Result, anyhow};
@@ -202,7 +202,9 @@ impl Repeating<'_> {
         let study = self.study;
         let folder = place.folder(session.folder());
         let name = format!("{}/{}/task-{}", place.run, place.arm, place.task);
-        self.stage(session, &format!("{name}/train"), lesson_work(study, place.task), |session| {
+        let choosing = origin.map_or(0., |(arm, _)| selection_work(study, arm, place.task - 1));
+        let work = choosing + lesson_work(study, place.task);
+        self.stage(session, &format!("{name}/train"), work, |session| {
             let lesson = self.prepare(session, place, origin)?;
             let run_folder = session.folder().to_path_buf();
             let mut witness = Curve { measuring: self.measuring() };
@@ -269,8 +271,15 @@ impl Repeating<'_> {
         let (store, state) = result(study, &before.folder(run_folder))?;
         let denoiser = denoiser(study, &store);
         let seed = Seed(self.place.seed);
-        let selecting =
-            Selecting { study, policy, seed, temperatures: self.temperatures, denoiser: &denoiser };
+        let selecting = Selecting {
+            study,
+            policy,
+            seed,
+            temperatures: self.temperatures,
+            denoiser: &denoiser,
+            meter: self.meter,
+            interrupt: self.interrupt,
+        };
         Ok(Some(selecting.through(state.buffer, before.task)?))
     }
 }
@@ -340,8 +349,11 @@ impl Witness for Curve<'_> {
 fn total_work(study: &Study) -> f64 {
     let tasks = 1..=study.n_tasks();
     let one = |task| {
-        let arms = if task == 1 { 1 } else { study.arms().len() };
-        arms as f64 * (lesson_work(study, task) + boundary_work(study, task))
+        let each = lesson_work(study, task) + boundary_work(study, task);
+        if task == 1 {
+            return each;
+        }
+        study.arms().iter().map(|&arm| each + selection_work(study, arm, task - 1)).sum()
     };
     study.spec.seeds.len() as f64 * tasks.map(one).sum::<f64>()
 }

@@ -1,13 +1,15 @@
 //! What an arm keeps of the tasks behind it: the policies' numbers, from the probe.
 
+use crate::interrupt::Interrupt;
 use crate::learn::words;
+use crate::meter::Meter;
 use crate::study::{Study, plain};
 use anyhow::{Context, Result};
 use candle_core::{DType, Tensor};
 use lethe_candlex::rng::Seed;
 use lethe_continual::{
-    Balance, Candidate, ClassId, ContinualError, Coverage, Evidence, ExampleId, Features, Needs,
-    Policy, ReplayBuffer, SelectionRequest, Selector,
+    Arm, Balance, Candidate, ClassId, ContinualError, Coverage, Evidence, ExampleId, Features,
+    Needs, Policy, ReplayBuffer, SelectionRequest, Selector,
 };
 use lethe_diffusion::denoiser::Denoiser;
 use lethe_hopfield::Representation;
@@ -33,6 +35,20 @@ pub struct Selecting<'a> {
     pub temperatures: Temperatures,
     /// The network as the finished task left it.
     pub denoiser: &'a dyn Denoiser,
+    /// Who is told, where many examples pass the network.
+    pub meter: &'a Meter,
+    /// Whether to stop.
+    pub interrupt: &'a Interrupt,
+}
+
+/// Work of choosing among the examples of task `finished`, in network evaluations of one image.
+pub fn selection_work(study: &Study, arm: Arm, finished: u32) -> f64 {
+    let Arm::Replay(policy) = arm else { return 0. };
+    if policy.needs() != Needs::Loss {
+        return 0.;
+    }
+    let candidates = study.train_ids(finished).map_or(0, |ids| ids.len());
+    (candidates * study.spec.probe.draws * LOSS_LEVELS.len()) as f64
 }
 
 impl Selecting<'_> {
@@ -103,14 +119,18 @@ impl Selecting<'_> {
         let probe = &self.study.spec.probe;
         let single =
             Reconstruction { stages: 1, draws: probe.draws, batch: probe.batch, seed: self.seed };
-        let mut means = vec![0.; examples.len()];
-        for level in LOSS_LEVELS {
-            let found = single.measure(self.denoiser, examples, level)?;
-            let loss = &found.readings[1].values;
-            means
-                .iter_mut()
-                .zip(loss)
-                .for_each(|(mean, loss)| *mean += loss / LOSS_LEVELS.len() as f64);
+        let mut means = Vec::with_capacity(examples.len());
+        for chunk in examples.chunks(probe.batch)? {
+            self.interrupt.check()?;
+            let mut sums = vec![0.; chunk.len()];
+            for level in LOSS_LEVELS {
+                let found = single.measure(self.denoiser, &chunk, level)?;
+                let losses = &found.readings[1].values;
+                sums.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += loss);
+            }
+            means.extend(sums.iter().map(|sum| sum / LOSS_LEVELS.len() as f64));
+            let work = chunk.len() * probe.draws * LOSS_LEVELS.len();
+            self.meter.add(work as f64, &format!("{} · choosing what to replay", self.policy));
         }
         Ok(means)
     }
