@@ -281,6 +281,14 @@ fn what_does_not_belong_is_refused(place: &Place) {
     let words = fail(&mut place.run(TINY, "whole", &["training.learning_rate=2e-3"]), 64);
     assert!(words.contains("- training.learning_rate = 0.001"), "{words}");
     assert!(words.contains("+ training.learning_rate = 0.002"), "{words}");
+    let trained = place.path("whole/seed-7/task-1/step-00000006");
+    let pretrained = format!("model.pretrained={:?}", trained.display().to_string());
+    let overrides = [pretrained.as_str(), "diffusion.schedule=cosine"];
+    let words = fail(&mut place.run(TINY, "never", &overrides), 64);
+    assert!(
+        words.contains("trained for another process; expected schedule = \"linear\""),
+        "{words}"
+    );
     let lock = fs::File::open(place.path("whole/lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
     let words = fail(&mut place.run(TINY, "whole", &[]), 73);

@@ -73,8 +73,21 @@ pub fn otherwise(fault: Fault) -> impl Fn(anyhow::Error) -> anyhow::Error {
 pub fn in_words(error: &anyhow::Error) -> String {
     match error.downcast_ref::<Kind>() {
         Some(kind) => kind.message.clone(),
-        None => format!("{error:#}"),
+        None => chain_in_words(error),
     }
+}
+
+/// Each cause once: many errors end in the words of their cause.
+fn chain_in_words(error: &anyhow::Error) -> String {
+    let mut words = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if words.is_empty() {
+            words = cause;
+        } else if !words.ends_with(&cause) {
+            words = format!("{words}: {cause}");
+        }
+    }
+    words
 }
 
 /// What kind of failure `error` is: as it was marked, or by what it is.

@@ -1,6 +1,7 @@
 //! A network as a diffusers pipeline: a folder that `DDPMPipeline.from_pretrained` of the Python library loads.
 
 use crate::exit::Fault;
+use crate::protocol::DiffusionSpec;
 use crate::study::Study;
 use anyhow::{Result, anyhow};
 use lethe_candlex::params::ParamStore;
@@ -79,6 +80,8 @@ struct SchedulerConfig {
     beta_end: f64,
     num_train_timesteps: usize,
     prediction_type: String,
+    trained_betas: Option<Vec<f64>>,
+    rescale_betas_zero_snr: bool,
 }
 
 impl Default for SchedulerConfig {
@@ -91,6 +94,8 @@ impl Default for SchedulerConfig {
             beta_end,
             num_train_timesteps: timesteps,
             prediction_type,
+            trained_betas: None,
+            rescale_betas_zero_snr: false,
         }
     }
 }
@@ -100,15 +105,31 @@ impl Default for SchedulerConfig {
 /// # Errors
 /// When its scheduler is unreadable, or of a kind that is not known.
 pub fn scheduler_of(path: &Path) -> Result<(NoiseSchedule, Parameterization)> {
+    let spec = diffusion_of(path)?.unwrap_or_default();
+    Ok((NoiseSchedule::new(&spec.schedule())?, spec.parameterization))
+}
+
+/// The diffusion process that a diffusers folder says, if it holds a scheduler.
+///
+/// # Errors
+/// When its scheduler is unreadable, or of a kind that is not known.
+pub fn diffusion_of(path: &Path) -> Result<Option<DiffusionSpec>> {
     let root = if path.ends_with("unet") { path.parent().unwrap_or(path) } else { path };
-    let file = root.join("scheduler/scheduler_config.json");
+    // Beside the network in the oldest folders, google/ddpm-cifar10-32 among them.
+    let beside = root.join("scheduler_config.json");
+    let file = if beside.exists() { beside } else { root.join("scheduler/scheduler_config.json") };
     let fault =
         |reason: String| Fault::Untrustworthy.because(anyhow!("{}: {reason}", file.display()));
     let config = match std::fs::read_to_string(&file) {
-        Ok(text) => serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => SchedulerConfig::default(),
+        Ok(text) => serde_json::from_str::<SchedulerConfig>(&text)
+            .map_err(|error| fault(error.to_string()))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(fault(error.to_string())),
     };
+    if config.trained_betas.is_some() || config.rescale_betas_zero_snr {
+        let reason = "trained_betas and rescale_betas_zero_snr are not known; expected neither";
+        return Err(fault(reason.into()));
+    }
     let schedule = match config.beta_schedule.as_str() {
         "linear" => ScheduleKind::Linear,
         "scaled_linear" => ScheduleKind::ScaledLinear,
@@ -130,8 +151,5 @@ pub fn scheduler_of(path: &Path) -> Result<(NoiseSchedule, Parameterization)> {
         }
     };
     let SchedulerConfig { beta_start, beta_end, num_train_timesteps: timesteps, .. } = config;
-    Ok((
-        NoiseSchedule::new(&ScheduleSpec { schedule, timesteps, beta_start, beta_end })?,
-        parameterization,
-    ))
+    Ok(Some(DiffusionSpec { schedule, timesteps, beta_start, beta_end, parameterization }))
 }

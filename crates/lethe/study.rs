@@ -1,6 +1,7 @@
 //! A protocol met with its data: everything that is decided before the first step.
 
 use crate::exit::{Fault, otherwise};
+use crate::pipeline::diffusion_of;
 use crate::protocol::{DataSpec, ModelSpec, ProtocolSpec, resolved_text};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::{DType, Device};
@@ -71,6 +72,7 @@ impl Study {
         let stream = task_stream(&spec, &images, &plan.groups(images.classes().len() as u32)?)?;
         let capacity = replay.capacity(&stream)?;
         let config = network_config(&spec.model, &images)?;
+        expect_process(&spec, &schedule)?;
         let (unet, declarations) = UNet2d::new(&config)?;
         let process = Process {
             schedule,
@@ -253,6 +255,19 @@ fn task_stream(
     };
     let examples: Vec<LabelledExample> = images.iter().map(label).collect();
     Ok(TaskStream::new(groups, &examples)?)
+}
+
+/// A pretrained network goes on with the process that it was trained for.
+fn expect_process(spec: &ProtocolSpec, schedule: &NoiseSchedule) -> Result<()> {
+    let Some(path) = &spec.model.pretrained else { return Ok(()) };
+    let Some(found) = diffusion_of(Path::new(path))? else { return Ok(()) };
+    ensure!(
+        NoiseSchedule::new(&found.schedule())? == *schedule
+            && found.parameterization == spec.diffusion.parameterization,
+        "diffusion: {path} was trained for another process; expected {}",
+        toml::to_string(&found)?.trim_end().replace('\n', ", ")
+    );
+    Ok(())
 }
 
 fn network_config(spec: &ModelSpec, images: &ImageSet) -> Result<UNet2dConfig> {
