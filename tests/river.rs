@@ -299,15 +299,16 @@ fn what_does_not_belong_is_refused(place: &Place) {
     let mut bytes = fs::read(&checkpoint).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&checkpoint, bytes).unwrap();
-    let progress = place.path("killed/progress.json");
-    let text = fs::read_to_string(&progress).unwrap();
-    let cut = text
-        .replace("\"seed-7/control/task-3/measure\"", "\"forgotten\"")
-        .replace("\"seed-7/none/task-2/train\"", "\"also\"");
-    fs::write(&progress, cut).unwrap();
-    fs::remove_dir_all(place.path("killed/seed-7/none/task-2")).unwrap();
     let words = fail(&mut place.run(TINY, "killed", &[]), 77);
     assert!(words.contains("diffusion_pytorch_model.safetensors"), "{words}");
+    fs::remove_dir_all(place.path("within/seed-7/none/task-3")).unwrap();
+    let words = fail(&mut place.run(TINY, "within", &[]), 77);
+    assert!(words.contains("its checkpoint is gone"), "{words}");
+    let progress = place.path("stopped/progress.json");
+    let kept = fs::read_to_string(&progress).unwrap();
+    fs::write(&progress, kept.replace("/task-3/train", "/task-3/trains")).unwrap();
+    let words = fail(&mut place.run(TINY, "stopped", &[]), 77);
+    assert!(words.contains("progress.json: it is not as it was written"), "{words}");
 }
 
 #[test]
@@ -391,15 +392,27 @@ fn the_reaches_of_the_river_work_alone() {
     ] {
         assert!(checkpoint.join(file).exists(), "{file}");
     }
-    let output = succeed(
-        lethe()
-            .arg("probe")
-            .arg(&protocol)
-            .args(["--task", "2", "--checkpoint"])
-            .arg(place.path("task-2"))
-            .arg("--out")
-            .arg(place.path("probe")),
-    );
+    let second = place.path("task-2").display().to_string();
+    for (task, extra) in [
+        ("3", ["--arm", "top-energy", "--from", &first]),
+        ("3", ["--arm", "none", "--from", &second]),
+        ("2", ["--seed", "8", "--from", &first]),
+    ] {
+        let words = fail(&mut train(task, &extra, "never"), 64);
+        assert!(words.contains("--from: ") && words.contains("expected task"), "{words}");
+    }
+    let velocity = ["--from", &first, "--set", "diffusion.parameterization=velocity"];
+    let words = fail(&mut train("2", &velocity, "never"), 64);
+    assert!(words.contains("was trained for another process"), "{words}");
+    assert!(!place.path("never/ledger.jsonl").exists());
+    let probe = |out: &str, extra: &[&str]| {
+        let mut command = lethe();
+        command.arg("probe").arg(&protocol).args(["--task", "2", "--checkpoint", &second]);
+        command.args(extra).arg("--out").arg(place.path(out));
+        command
+    };
+    fail(&mut probe("never", &["--set", "diffusion.schedule=cosine"]), 64);
+    let output = succeed(&mut probe("probe", &[]));
     let ledger = fs::read_to_string(text(&output.stdout).trim()).unwrap();
     assert!(ledger.contains("reconstruction_error") && ledger.contains("top-energy"));
     assert!(place.path("probe/ledger.parquet").exists());
@@ -429,6 +442,14 @@ fn verification_reads_a_reference_and_names_what_is_wrong() {
     let finding: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(finding["worst"]["relative_error"].as_f64().unwrap() <= 7e-5, "{finding}");
     assert!(finding["errors"].as_array().unwrap().len() > 100);
+    let strict = |tolerance| {
+        let mut command = lethe();
+        command.args(["models", "verify", "--tolerance", tolerance]).arg(&model);
+        command.arg("--reference").arg(model.join("reference.safetensors"));
+        command
+    };
+    succeed(&mut strict("1e-3"));
+    assert!(fail(&mut strict("1e-12"), 77).contains("relative error"));
     let place = Place::new();
     let folder = place.path("cut");
     fs::create_dir(&folder).unwrap();

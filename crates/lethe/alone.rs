@@ -1,6 +1,6 @@
 //! The reaches of the river alone: one task's training, one checkpoint's measurement.
 
-use crate::exit::Fault;
+use crate::exit::{Fault, otherwise};
 use crate::interrupt::Interrupt;
 use crate::learn::{Lesson, Place, TaskState, Witness, result};
 use crate::measure::{Measuring, denoiser};
@@ -8,7 +8,7 @@ use crate::meter::Meter;
 use crate::run::{begin, choose_temperatures, manifest, values};
 use crate::select::{Selecting, selection_work};
 use crate::session::{Session, keep_manifest};
-use crate::study::Study;
+use crate::study::{Study, expect_process};
 use anyhow::{Result, anyhow};
 use candle_core::DType;
 use lethe_candlex::params::ParamStore;
@@ -30,6 +30,9 @@ pub struct Lonely<'a> {
     /// Whether to stop.
     pub interrupt: &'a Interrupt,
 }
+
+/// Weights, and what their checkpoint remembers where a task left them.
+type Origin = (ParamStore, Option<TaskState>);
 
 /// Tells the meter of every step.
 struct Steps<'a>(&'a Meter);
@@ -64,12 +67,14 @@ impl Lonely<'_> {
     pub fn train(&self, arm: &str, from: Option<&Path>, out: &Path) -> Result<PathBuf> {
         let (study, place) = (self.study, self.place(arm)?);
         let arm: Arm = if self.task == 1 { Arm::None } else { arm.parse()? };
+        // Before the folder is begun, so that what is wrong with it leaves nothing behind.
+        let origin = from.map(|from| self.origin(arm.name(), from)).transpose()?;
         let mut session = Session::open(out, study)?;
         let begun = checkpoint::latest(out)?.map(|found| found.state::<TaskState>()).transpose()?;
         let buffer = match begun {
             Some(state) => state.buffer,
             None => {
-                let chosen = self.buffer(arm, from)?;
+                let chosen = self.buffer(arm, origin.as_ref())?;
                 begin(study, &mut session, &place, chosen.as_ref())?;
                 chosen
             }
@@ -77,8 +82,12 @@ impl Lonely<'_> {
         let sources = arm.sources(&study.stream, self.task, buffer.as_ref())?;
         let lesson = Lesson { study, place, sources, buffer, folder: out.to_path_buf() };
         let meter = Meter::new(study.spec.training.steps_of(self.task) as f64);
-        let learned =
-            lesson.learn(&mut session, || self.start(from), &mut Steps(&meter), self.interrupt)?;
+        let start = || match origin {
+            Some((store, _)) => Ok(store),
+            None if self.task == 1 => study.initial(Seed(self.seed)),
+            None => Err(self.wants_from()),
+        };
+        let learned = lesson.learn(&mut session, start, &mut Steps(&meter), self.interrupt)?;
         meter.finish();
         Ok(learned.path().to_path_buf())
     }
@@ -89,12 +98,34 @@ impl Lonely<'_> {
         if self.task == 1 { Ok(first) } else { Ok(first.later(arm.parse()?, self.task)) }
     }
 
-    fn start(&self, from: Option<&Path>) -> Result<ParamStore> {
-        match from {
-            Some(from) => Ok(self.read(from)?.0),
-            None if self.task == 1 => self.study.initial(Seed(self.seed)),
-            None => Err(self.wants_from()),
+    fn expect_process(&self, path: &Path) -> Result<()> {
+        let study = self.study;
+        expect_process(&study.spec.diffusion, &study.process.schedule, path)
+            .map_err(otherwise(Fault::Usage))
+    }
+
+    /// A task goes on from the task before, of the same arm and seed; behind task 1 the arms part.
+    fn expect_before(&self, found: &Place, arm: &str, from: &Path) -> Result<()> {
+        let is_of_arm = found.task == 1 || found.arm == arm;
+        if (found.task + 1, found.seed) == (self.task, self.seed) && is_of_arm {
+            return Ok(());
         }
+        Err(Fault::Usage.because(anyhow!(
+            "--from: {}: expected task {} of arm {arm}, seed {}, got {}",
+            from.display(),
+            self.task.saturating_sub(1),
+            self.seed,
+            found.label()
+        )))
+    }
+
+    /// The weights in `from`, which must be what the task before left.
+    fn origin(&self, arm: &str, from: &Path) -> Result<Origin> {
+        let origin = self.read(from)?;
+        if let Some(state) = &origin.1 {
+            self.expect_before(&state.place, arm, from)?;
+        }
+        Ok(origin)
     }
 
     fn wants_from(&self) -> anyhow::Error {
@@ -106,16 +137,18 @@ impl Lonely<'_> {
     }
 
     /// The weights in a task's folder or in a diffusers folder, and what the task's checkpoint remembers.
-    fn read(&self, path: &Path) -> Result<(ParamStore, Option<TaskState>)> {
+    fn read(&self, path: &Path) -> Result<Origin> {
         if !path.exists() {
             return Err(
                 Fault::Missing.because(anyhow!("{}: there is no such folder", path.display()))
             );
         }
-        if checkpoint::latest(path)?.is_some() {
+        if let Some(found) = checkpoint::latest(path)? {
+            self.expect_process(found.path())?;
             let (store, state) = result(self.study, path)?;
             return Ok((store, Some(state)));
         }
+        self.expect_process(path)?;
         let found = folder::read(path, DType::F32, &self.study.device)?;
         if found.declarations != self.study.declarations {
             let error = anyhow!("{}: it is another network than the protocol's", path.display());
@@ -125,10 +158,10 @@ impl Lonely<'_> {
     }
 
     /// What the arm keeps of the tasks before.
-    fn buffer(&self, arm: Arm, from: Option<&Path>) -> Result<Option<ReplayBuffer>> {
+    fn buffer(&self, arm: Arm, origin: Option<&Origin>) -> Result<Option<ReplayBuffer>> {
         let Arm::Replay(policy) = arm else { return Ok(None) };
-        let (store, state) = self.read(from.ok_or_else(|| self.wants_from())?)?;
-        let denoiser = denoiser(self.study, &store);
+        let (store, state) = origin.ok_or_else(|| self.wants_from())?;
+        let denoiser = denoiser(self.study, store);
         let meter = Meter::new(selection_work(self.study, arm, self.task - 1));
         let selecting = Selecting {
             study: self.study,
@@ -139,7 +172,7 @@ impl Lonely<'_> {
             meter: &meter,
             interrupt: self.interrupt,
         };
-        let kept = state.and_then(|state| state.buffer);
+        let kept = state.as_ref().and_then(|state| state.buffer.clone());
         let chosen = selecting.through(kept, self.task - 1)?;
         meter.finish();
         Ok(Some(chosen))
@@ -156,16 +189,18 @@ impl Lonely<'_> {
             Some(state) => state.place.clone(),
             None => self.place(Arm::None.name())?,
         };
-        if place.task != self.task {
+        if (place.task, place.seed) != (self.task, self.seed) {
             let error = anyhow!(
-                "--task: the checkpoint has learned through task {}, not {}",
+                "--task, --seed: expected task {}, seed {}, got {} and {}",
                 place.task,
-                self.task
+                place.seed,
+                self.task,
+                self.seed
             );
             return Err(Fault::Usage.because(error));
         }
-        let mut session = Session::open(out, study)?;
         let chosen = choose_temperatures(study)?;
+        let mut session = Session::open(out, study)?;
         let mut manifest = manifest(study, &chosen);
         manifest.arms = if place.task > 1 { vec![place.arm.clone()] } else { Vec::new() };
         study.probed.save(out.join("examples.json"))?;

@@ -46,7 +46,7 @@ impl Fault {
     /// `error`, as a failure of this kind.
     pub fn because(self, error: impl Into<anyhow::Error>) -> anyhow::Error {
         let error = error.into();
-        let message = format!("{error:#}");
+        let message = chain_in_words(&error);
         error.context(Kind { fault: self, message })
     }
 }
@@ -81,6 +81,8 @@ pub fn in_words(error: &anyhow::Error) -> String {
 fn chain_in_words(error: &anyhow::Error) -> String {
     let mut words = String::new();
     for cause in error.chain().map(ToString::to_string) {
+        // candle's errors show a backtrace where the environment asks for one.
+        let cause = cause.split("\n   0: ").next().unwrap_or_default().trim_end().to_string();
         if words.is_empty() {
             words = cause;
         } else if !words.ends_with(&cause) {

@@ -3,7 +3,7 @@
 use crate::interrupt::Interrupt;
 use crate::session::{Offsets, Session};
 use crate::study::Study;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use candle_core::{DType, Tensor};
 use lethe_candlex::params::ParamStore;
 use lethe_candlex::rng::Seed;
@@ -273,13 +273,25 @@ pub fn words(seed: Seed) -> impl Fn(DrawKey) -> Box<dyn FnMut() -> u64> {
     }
 }
 
+/// The checkpoint of a finished task, read through.
+///
+/// # Errors
+/// When there is none, or it is damaged.
+pub fn finished(folder: &Path) -> Result<Checkpoint> {
+    checkpoint::latest(folder)?.ok_or_else(|| {
+        crate::exit::Fault::Untrustworthy.because(anyhow::anyhow!(
+            "{}: the task is finished, but its checkpoint is gone; begin anew with another --out",
+            folder.display()
+        ))
+    })
+}
+
 /// What a finished task left: its weights, and what its checkpoint remembers.
 ///
 /// # Errors
 /// When there is no finished checkpoint in `folder`, or it is damaged.
 pub fn result(study: &Study, folder: &Path) -> Result<(ParamStore, TaskState)> {
-    let found = checkpoint::latest(folder)?
-        .with_context(|| format!("{}: no checkpoint", folder.display()))?;
+    let found = finished(folder)?;
     let path = found.path().join(RESULT);
     let loaded = weights::load(
         &study.declarations,

@@ -24,22 +24,17 @@ struct Cli {
     command: Command,
 }
 
+// What a verb says of itself stands at its arguments: a comment here would hide it.
 #[derive(Subcommand)]
 enum Command {
-    /// Run a whole protocol: train, measure, fine-tune in every arm, measure again, report.
     Run(verb::run::Arguments),
-    /// Learn one task of one arm, from given weights.
     Train(verb::train::Arguments),
-    /// Measure a checkpoint: reconstruction errors, bounds and energies of a protocol's examples.
     Probe(verb::probe::Arguments),
-    /// Draw images from a checkpoint.
     Sample(verb::sample::Arguments),
-    /// Make the report of a run folder again.
     Report(verb::report::Arguments),
     /// Look at data sets.
     #[command(subcommand)]
     Data(verb::data::Command),
-    /// Hopfield energies of your own arrays.
     Energy(verb::energy::Arguments),
     /// Look at checkpoints.
     #[command(subcommand)]

@@ -5,7 +5,7 @@
 
 use crate::exit::Fault;
 use crate::interrupt::Interrupt;
-use crate::learn::{Lesson, Place, TaskState, Witness, result};
+use crate::learn::{Lesson, Place, TaskState, Witness, finished, result};
 use crate::measure::{Measuring, append, denoiser, layout, replayed};
 use crate::meter::Meter;
 use crate::select::{Selecting, selection_work};
@@ -32,8 +32,9 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// Whatever stops it; what was committed stays, and the same call goes on.
 pub fn run(study: &Study, folder: &Path, interrupt: &Interrupt) -> Result<PathBuf> {
-    let mut session = Session::open(folder, study)?;
+    // First, so that what is wrong with the data leaves no folder behind.
     let chosen = choose_temperatures(study)?;
+    let mut session = Session::open(folder, study)?;
     let manifest = manifest(study, &chosen);
     study.probed.save(folder.join("examples.json"))?;
     keep_manifest(folder, &manifest)?;
@@ -204,6 +205,9 @@ impl Repeating<'_> {
         let name = format!("{}/{}/task-{}", place.run, place.arm, place.task);
         let choosing = origin.map_or(0., |(arm, _)| selection_work(study, arm, place.task - 1));
         let work = choosing + lesson_work(study, place.task);
+        if session.is_done(&format!("{name}/train")) {
+            finished(&folder)?;
+        }
         self.stage(session, &format!("{name}/train"), work, |session| {
             let lesson = self.prepare(session, place, origin)?;
             let run_folder = session.folder().to_path_buf();

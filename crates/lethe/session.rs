@@ -32,6 +32,14 @@ struct Progress {
     journals: Offsets,
 }
 
+/// `progress.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    progress: Progress,
+    digest: String,
+}
+
 struct Journals {
     ledger: Ledger,
     training: TrainingLog,
@@ -234,8 +242,11 @@ fn load(folder: &Path, expected: &Progress) -> Result<Progress> {
         }
         Err(error) => return Err(untrustworthy(format!("cannot read: {error}"))),
     };
-    let progress: Progress =
+    let Kept { progress, digest: kept } =
         serde_json::from_str(&text).map_err(|error| untrustworthy(error.to_string()))?;
+    if digest(&serde_json::to_string(&progress)?) != kept {
+        return Err(untrustworthy("it is not as it was written".into()));
+    }
     if progress.format != FORMAT {
         return Err(untrustworthy(format!(
             "format {} is not {FORMAT}: another version of lethe wrote it",
@@ -257,7 +268,9 @@ fn load(folder: &Path, expected: &Progress) -> Result<Progress> {
 }
 
 fn save(folder: &Path, progress: &Progress) -> Result<()> {
-    let text = serde_json::to_string_pretty(progress)? + "\n";
+    let kept =
+        Kept { progress: progress.clone(), digest: digest(&serde_json::to_string(progress)?) };
+    let text = serde_json::to_string_pretty(&kept)? + "\n";
     Ok(durable::write_file(folder.join("progress.json"), text.as_bytes())?)
 }
 

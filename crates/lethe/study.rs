@@ -2,7 +2,7 @@
 
 use crate::exit::{Fault, otherwise};
 use crate::pipeline::diffusion_of;
-use crate::protocol::{DataSpec, ModelSpec, ProtocolSpec, resolved_text};
+use crate::protocol::{DataSpec, DiffusionSpec, ModelSpec, ProbeSpec, ProtocolSpec, resolved_text};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::{DType, Device};
 use lethe_candlex::params::{Declarations, ParamStore};
@@ -67,13 +67,21 @@ impl Study {
         let plan = spec.stream.validate()?;
         let replay = spec.replay.validate()?;
         let schedule = NoiseSchedule::new(&spec.diffusion.schedule())?;
+        expect_timesteps(&spec.probe, &schedule)?;
         let mixture = replay.mixture(spec.training.batch)?;
         let (images, source) = load_images(&spec.data)?;
         let stream = task_stream(&spec, &images, &plan.groups(images.classes().len() as u32)?)?;
         let capacity = replay.capacity(&stream)?;
         let config = network_config(&spec.model, &images)?;
-        expect_process(&spec, &schedule)?;
+        if let Some(path) = &spec.model.pretrained {
+            expect_process(&spec.diffusion, &schedule, Path::new(path))?;
+        }
         let (unet, declarations) = UNet2d::new(&config)?;
+        ensure!(
+            declarations.n_elements() <= MOST_PARAMETERS,
+            "model: expected at most {MOST_PARAMETERS} parameters, got {}",
+            declarations.n_elements()
+        );
         let process = Process {
             schedule,
             parameterization: spec.diffusion.parameterization,
@@ -159,6 +167,9 @@ impl Study {
     }
 }
 
+/// Parameters of a network, at most: what needs more is a mistake in `[model]`.
+const MOST_PARAMETERS: usize = 1 << 33;
+
 /// Ids as numbers.
 pub fn plain(ids: &[ExampleId]) -> Vec<u64> {
     ids.iter().map(|id| id.0).collect()
@@ -226,6 +237,9 @@ fn source(spec: &DataSpec) -> Result<Source> {
         (source, None) if source.starts_with("hub:") => {
             Source::Parquet { files: crate::hub::dataset(&source[4..])? }
         }
+        (source, Some(_)) if source.starts_with("hub:") => {
+            bail!("data.path: source = \"{source}\" takes none")
+        }
         (other, _) => bail!(
             "data.source: expected \"fashion-mnist\", \"path\" or \"hub:OWNER/NAME\", got `{other}`"
         ),
@@ -254,17 +268,49 @@ fn task_stream(
         split: if held_out.contains(&example.id) { Split::HeldOut } else { Split::Train },
     };
     let examples: Vec<LabelledExample> = images.iter().map(label).collect();
-    Ok(TaskStream::new(groups, &examples)?)
+    let stream = TaskStream::new(groups, &examples)?;
+    for task in stream.tasks() {
+        ensure!(
+            task.train().len() > 1,
+            "stream.tasks: task {}: expected at least two training examples, an energy being against the others",
+            task.number()
+        );
+    }
+    Ok(stream)
 }
 
-/// A pretrained network goes on with the process that it was trained for.
-fn expect_process(spec: &ProtocolSpec, schedule: &NoiseSchedule) -> Result<()> {
-    let Some(path) = &spec.model.pretrained else { return Ok(()) };
-    let Some(found) = diffusion_of(Path::new(path))? else { return Ok(()) };
+/// What is measured must be there in the schedule, each level once.
+fn expect_timesteps(spec: &ProbeSpec, schedule: &NoiseSchedule) -> Result<()> {
+    let total = schedule.timesteps();
+    ensure!(
+        spec.sample_stages <= total,
+        "probe.sample_stages: expected at most diffusion.timesteps = {total}, got {}",
+        spec.sample_stages
+    );
+    for pair in spec.levels.windows(2) {
+        let timestep = schedule.timestep_at(pair[1]);
+        ensure!(
+            schedule.timestep_at(pair[0]) != timestep,
+            "probe.levels: {} and {} are one timestep, {}",
+            pair[0],
+            pair[1],
+            timestep.0
+        );
+    }
+    Ok(())
+}
+
+/// A network goes on with the process that it was trained for, where its folder says it.
+///
+/// # Errors
+/// When that is not the protocol's.
+pub fn expect_process(spec: &DiffusionSpec, schedule: &NoiseSchedule, path: &Path) -> Result<()> {
+    let Some(found) = diffusion_of(path)? else { return Ok(()) };
     ensure!(
         NoiseSchedule::new(&found.schedule())? == *schedule
-            && found.parameterization == spec.diffusion.parameterization,
-        "diffusion: {path} was trained for another process; expected {}",
+            && found.parameterization == spec.parameterization,
+        "diffusion: {} was trained for another process; expected {}",
+        path.display(),
         toml::to_string(&found)?.trim_end().replace('\n', ", ")
     );
     Ok(())
@@ -278,7 +324,13 @@ fn network_config(spec: &ModelSpec, images: &ImageSet) -> Result<UNet2dConfig> {
             folder::read_config(&folder::locate(Path::new(path)).join(folder::CONFIG))?
         }
         (None, Some(name)) => known_config(name)?,
-        (None, None) => own_config(spec),
+        (None, None) => {
+            let levels = spec.channels.len();
+            if let Some(level) = spec.attention_levels.iter().find(|&&level| level >= levels) {
+                bail!("model.attention_levels: expected levels below {levels}, got {level}");
+            }
+            own_config(spec)
+        }
     };
     if spec.pretrained.is_none() {
         (config.in_channels, config.out_channels) = (shape.channels, shape.channels);

@@ -61,11 +61,7 @@ impl Reference {
     /// When the file cannot be read, or holds a name that none of the checks knows.
     pub fn open(path: &Path) -> Result<Self> {
         let file = WeightFile::open(path)?;
-        let known = |name: &str| {
-            const PREFIXES: [&str; 5] = ["unet.", "adamw.", "ema.", "ddim.", "ddpm."];
-            PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        };
-        if let Some(name) = file.names().find(|name| !known(name)) {
+        if let Some(name) = file.names().find(|name| !is_known(name)) {
             bail!(
                 "{}: `{name}` is no name that verification knows (see `lethe models verify --help`)",
                 path.display()
@@ -100,6 +96,34 @@ impl Reference {
     fn numbers(&mut self, name: &str) -> Result<Vec<f64>> {
         Ok(self.get(name)?.flatten_all()?.to_vec1()?)
     }
+}
+
+/// Whether `name` is one that the checks look for.
+fn is_known(name: &str) -> bool {
+    const NAMES: [&str; 20] = [
+        "unet.x",
+        "unet.t",
+        "unet.noise",
+        "unet.class_labels",
+        "unet.out",
+        "unet.losses",
+        "unet.gradient_norms",
+        "adamw.learning_rate",
+        "adamw.betas",
+        "adamw.eps",
+        "adamw.weight_decay",
+        "adamw.clip",
+        "ema.decay",
+        "ddim.x",
+        "ddim.timesteps",
+        "ddim.out",
+        "ddpm.x",
+        "ddpm.timesteps",
+        "ddpm.noise",
+        "ddpm.out",
+    ];
+    let is_of = |prefix: &str| name.starts_with(prefix);
+    NAMES.contains(&name) || is_of("unet.grad.") || is_of("unet.after") || is_of("unet.ema")
 }
 
 /// max |a − b| over max of `scale` (b itself, as a rule).

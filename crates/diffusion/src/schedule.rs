@@ -58,7 +58,7 @@ pub struct NoiseSchedule {
 
 impl NoiseSchedule {
     /// # Errors
-    /// [`DiffusionError::Schedule`] when there are fewer than two timesteps or β leaves (0, 1).
+    /// [`DiffusionError::Schedule`] when there are fewer than two timesteps, β leaves (0, 1), or no signal is left at the end.
     pub fn new(spec: &ScheduleSpec) -> Result<Self, DiffusionError> {
         let ScheduleSpec { schedule, timesteps, beta_start, beta_end } = *spec;
         if timesteps < 2 {
@@ -81,7 +81,15 @@ impl NoiseSchedule {
                 (1. - level(t + 1) / level(t)).min(0.999)
             }
         };
-        Ok(Self::from_betas((0..timesteps).map(beta)))
+        let made = Self::from_betas((0..timesteps).map(beta));
+        // Below, x̂₀ = (x − σ·ε̂) / α overflows 32 bits.
+        const FAINTEST: f64 = 1e-15;
+        let last = made.alpha_bar.last().copied().unwrap_or_default();
+        if last < FAINTEST {
+            let expected = "a smaller β: ᾱ falls to less than 1e-15";
+            return Err(DiffusionError::schedule("beta_end", expected, beta_end));
+        }
+        Ok(made)
     }
 
     /// ᾱ from β, one after another.

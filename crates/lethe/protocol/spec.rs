@@ -230,6 +230,9 @@ impl ProbeSpec {
         at_least_one("batch", self.batch)?;
         at_least_one("bound_pairs", self.bound_pairs)?;
         at_least_one("sample_stages", self.sample_stages)?;
+        if self.curve_every > 0 {
+            at_least_one("curve_examples", self.curve_examples)?;
+        }
         require("levels", !self.levels.is_empty(), "at least one level", "none".into())?;
         for level in &self.levels {
             require(

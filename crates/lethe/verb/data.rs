@@ -9,16 +9,20 @@ use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Say what a data set holds: its kind, classes, sizes, and every image that cannot be used, in one pass
     Check(Check),
 }
 
-/// Say what a data set holds. PATH may be a folder with a pair of idx files (plain or gzip), a cifar-10-batches-bin
+/// Say what a data set holds: its kind, classes, shapes, and every image that cannot be used, in one pass.
+///
+/// PATH may be a folder with a pair of idx files (plain or gzip), a cifar-10-batches-bin
 /// folder, a Parquet file of the hub's schema or a folder of them, a folder that holds one folder of PNG, JPEG or WebP
 /// files for each class, or the word fashion-mnist for the embedded subset.
 ///
 /// Exits with 0 if every image can be used, 65 if not.
 #[derive(Args)]
+#[command(
+    after_help = "Example:\n  lethe data check data/cifar-10-batches-bin\n  lethe data check photographs/"
+)]
 pub struct Check {
     /// Where the data lie
     path: PathBuf,

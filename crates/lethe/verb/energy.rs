@@ -1,9 +1,10 @@
 //! `lethe energy`: Hopfield energies of a user's own arrays.
 
 use super::say;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{DType, Device, Tensor};
 use clap::{Args, ValueEnum};
+use lethe::candlex::finite::ensure_finite;
 use lethe::candlex::weights::{WeightFile, serialize};
 use lethe::exit::Fault;
 use lethe::kernels::hopfield_energy::{Form, Question, Wanted, energy};
@@ -51,6 +52,10 @@ enum FormName {
 
 /// Reads, computes, writes.
 pub fn run(arguments: &Arguments) -> Result<()> {
+    if [&arguments.queries, &arguments.patterns].contains(&&arguments.out) {
+        let out = arguments.out.display();
+        return Err(Fault::Usage.because(anyhow!("--out: {out} is an input")));
+    }
     let (mut queries, mut patterns) =
         (WeightFile::open(&arguments.queries)?, WeightFile::open(&arguments.patterns)?);
     let is_wide = is_wide(&queries, "queries")? && is_wide(&patterns, "patterns")?;
@@ -60,7 +65,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let n = queries.dim(0)?;
     let own: Vec<Option<usize>> = (0..n).map(Some).collect();
     if arguments.leave_one_out && n > patterns.dim(0)? {
-        let error = anyhow::anyhow!(
+        let error = anyhow!(
             "--leave-one-out: query i leaves pattern i out, but there are {n} queries and {} patterns",
             patterns.dim(0)?
         );
@@ -81,6 +86,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let retrieved = answer.retrieved.context("retrieval was asked for")?;
     let gradient = (queries.to_dtype(DType::F64)? - &retrieved)?;
     let energy = Tensor::from_vec(answer.energy, n, &Device::Cpu)?;
+    for (name, tensor) in [("energy", &energy), ("retrieved", &retrieved), ("gradient", &gradient)]
+    {
+        ensure_finite(name, tensor).map_err(|error| Fault::Data.because(error))?;
+    }
     let bytes =
         serialize(&[("energy", energy), ("gradient", gradient), ("retrieved", retrieved)], None)?;
     lethe::ledger::durable::write_file(&arguments.out, &bytes)?;
@@ -97,7 +106,8 @@ fn read(file: &mut WeightFile, name: &str, dtype: DType) -> Result<Tensor> {
     let tensor = file.tensor(name)?;
     let check = || {
         ensure!(tensor.rank() == 2, "{path}: `{name}`: expected [n, d], got {:?}", tensor.dims());
-        lethe::candlex::finite::ensure_finite(&format!("{path}: `{name}`"), &tensor)?;
+        ensure!(tensor.elem_count() > 0, "{path}: `{name}`: empty: {:?}", tensor.dims());
+        ensure_finite(&format!("{path}: `{name}`"), &tensor)?;
         Ok(())
     };
     check().map_err(|error: anyhow::Error| Fault::Data.because(error))?;

@@ -1,8 +1,9 @@
 //! `lethe models`: what a checkpoint is, and the proof that it computes what the original computes.
 
 use super::say;
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::{Args, Subcommand};
+use lethe::exit::{Fault, otherwise};
 use lethe::pixel::folder::Pretrained;
 use lethe::verify::{Distance, Reference, compare, read};
 use serde::Serialize;
@@ -10,7 +11,6 @@ use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Say what a checkpoint folder is, whether every tensor is there and finite, and how near it is to a reference
     Verify(Verify),
 }
 
@@ -29,15 +29,21 @@ pub enum Command {
 /// linear schedule of Ho et al. where it holds none. The error of a thing is max |ours - reference| / max |reference|;
 /// for the bias of attention's keys, whose gradient vanishes, over the largest gradient of the same layer's weight.
 ///
-/// Exits with 77 if anything is missing, unexpected, mis-shaped, mis-typed or not finite.
+/// Exits with 77 if anything is missing, unexpected, mis-shaped, mis-typed or not finite, or an error is above --tolerance.
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "Example:\n  lethe models verify ddpm-cifar10-32 --reference reference.safetensors --tolerance 1e-3"
+)]
 pub struct Verify {
     /// The folder
     folder: PathBuf,
     /// A safetensors file with inputs and what the original made of them
     #[arg(long, value_name = "FILE")]
     reference: Option<PathBuf>,
+    /// The largest relative error that passes; by default every finite one
+    #[arg(long, value_name = "ERROR", requires = "reference")]
+    tolerance: Option<f64>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -65,7 +71,8 @@ pub fn run(command: &Command) -> Result<()> {
     let (network, process) = read(&arguments.folder)?;
     let mut finding = finding(arguments, &network)?;
     if let Some(path) = &arguments.reference {
-        let errors = compare(&network, &process, &mut Reference::open(path)?)?;
+        let errors = compare(&network, &process, &mut Reference::open(path)?)
+            .map_err(otherwise(Fault::Data))?;
         finding.worst = worst(&errors);
         finding.errors = Some(errors);
     }
@@ -74,7 +81,21 @@ pub fn run(command: &Command) -> Result<()> {
     } else {
         tell(&finding);
     }
-    Ok(())
+    judge(&finding, arguments.tolerance.unwrap_or(f64::MAX))
+}
+
+fn judge(finding: &Finding, tolerance: f64) -> Result<()> {
+    let Some(worst) = &finding.worst else { return Ok(()) };
+    // Asked so that a NaN fails.
+    if worst.relative_error <= tolerance {
+        return Ok(());
+    }
+    Err(Fault::Untrustworthy.because(anyhow!(
+        "{}: relative error {:.2e} in {}, expected at most {tolerance:.2e}",
+        finding.folder,
+        worst.relative_error,
+        worst.name
+    )))
 }
 
 /// The largest error; a NaN is the worst of all.

@@ -1,7 +1,7 @@
 //! `lethe sample`: images from a checkpoint.
 
 use super::say;
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail, ensure};
 use candle_core::{DType, Tensor};
 use clap::{Args, ValueEnum};
 use lethe::candlex::rng::{Seed, Stream};
@@ -9,7 +9,7 @@ use lethe::diffusion::denoiser::{Condition, Denoiser, NetworkDenoiser};
 use lethe::diffusion::sampler::{Ddim, Ddpm, Spacing, Variance, walk};
 use lethe::exit::Fault;
 use lethe::pipeline::{locate, scheduler_of};
-use lethe::pixel::{UNet2d, folder};
+use lethe::pixel::{UNet2d, UNet2dConfig, folder};
 use lethe::sheet::Sheet;
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ use std::path::PathBuf;
 /// says the noise levels.
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  lethe sample runs/fashion/seed-1/task-1/step-00001500 --count 40 --out samples.png"
+    after_help = "Example:\n  lethe sample runs/fashion/seed-1/task-1/step-00001200 --count 40 --out samples.png"
 )]
 pub struct Arguments {
     /// The folder
@@ -75,6 +75,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let size = size.ok_or_else(|| {
         Fault::Usage.because(anyhow!("--size: the network's configuration names none"))
     })?;
+    check(arguments, &network.config, size, schedule.timesteps())
+        .map_err(|error| Fault::Usage.because(error))?;
     let denoiser = NetworkDenoiser {
         network: &network.unet,
         store: &network.loaded.store,
@@ -91,6 +93,33 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     lethe::ledger::durable::write_file(&arguments.out, &sheet.png()?)?;
     say(&arguments.out.display().to_string());
+    Ok(())
+}
+
+/// Refuses what cannot be drawn.
+fn check(
+    arguments: &Arguments,
+    config: &UNet2dConfig,
+    size: usize,
+    timesteps: usize,
+) -> Result<()> {
+    let Arguments { count, stages, batch, class, .. } = arguments;
+    ensure!(*count > 0, "--count: expected at least 1, got 0");
+    ensure!(*batch > 0, "--batch: expected at least 1, got 0");
+    ensure!(
+        (1..=timesteps).contains(stages),
+        "--stages: expected 1 to {timesteps}, the network's timesteps, got {stages}"
+    );
+    let divisor = config.divisor();
+    ensure!(size.is_multiple_of(divisor), "--size: expected a multiple of {divisor}, got {size}");
+    match (class, config.num_class_embeds) {
+        (Some(_), None) => bail!("--class: the network is told no classes"),
+        (None, Some(n)) => bail!("--class: the network wants one, from 0 to {}", n - 1),
+        (Some(class), Some(n)) => {
+            ensure!((*class as usize) < n, "--class: expected 0 to {}, got {class}", n - 1);
+        }
+        (None, None) => {}
+    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Sampling walks from the reference's noise.
 
 use super::{Distance, Process, Reference};
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use candle_core::{DType, Tensor};
 use lethe_diffusion::denoiser::{Condition, NetworkDenoiser};
 use lethe_diffusion::sampler::{Ddim, Ddpm, Sampler, Variance, walk};
@@ -49,6 +49,10 @@ fn compare_one(
 ) -> Result<Distance> {
     let x = reference.image(&format!("{kind}.x"), DType::F32)?;
     let timesteps = reference.numbers(&format!("{kind}.timesteps"))?;
+    let total = denoiser.schedule.timesteps();
+    if let Some(t) = timesteps.iter().find(|&&t| !(0. ..total as f64).contains(&t)) {
+        bail!("{kind}.timesteps: expected timesteps from 0 to {}, got {t}", total - 1);
+    }
     let timesteps: Vec<Timestep> = timesteps.iter().map(|&t| Timestep(t as usize)).collect();
     let noise_of = |stage: usize| match &noise {
         Some(noise) => noise.get(stage),

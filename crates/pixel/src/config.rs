@@ -185,6 +185,8 @@ impl UNet2dConfig {
     }
 
     fn validate_channels(&self, channels: usize) -> Result<(), PixelError> {
+        const MOST: usize = 1 << 16;
+        require("block_out_channels", channels <= MOST, "at most 65536 channels", channels)?;
         let groups = self.norm_num_groups;
         let divides = channels > 0 && groups > 0 && channels.is_multiple_of(groups);
         require("norm_num_groups", divides, &format!("a divisor of {channels} channels"), groups)

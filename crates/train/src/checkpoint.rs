@@ -315,7 +315,7 @@ mod tests {
                 flipped[at] ^= 1;
                 fs::write(&file, &flipped).unwrap();
                 let error = Checkpoint::open(&path).unwrap_err().to_string();
-                assert!(error.contains("delete this folder"), "{name} {at}: {error}");
+                assert!(error.contains("delete the task's folder"), "{name} {at}: {error}");
             }
             fs::write(&file, bytes).unwrap();
         }

@@ -55,7 +55,7 @@ pub enum TrainError {
         source: std::io::Error,
     },
     /// A checkpoint is not what was written.
-    #[error("{}: {reason}; delete this folder to go on from what came before it", path.display())]
+    #[error("{}: {reason}; if its task is unfinished, delete the task's folder to learn it again, otherwise begin anew with another --out", path.display())]
     Damaged {
         /// The checkpoint or the file in it.
         path: PathBuf,
