@@ -10,7 +10,9 @@ use lethe_candlex::rng::Seed;
 use lethe_continual::{
     Arm, ClassId, ExampleId, LabelledExample, Mixture, ReplayPlan, Split, TaskStream,
 };
-use lethe_data::{BadImages, Colour, ImageSet, Part, ReadOptions, Source, detect, read, split};
+use lethe_data::{
+    BadImages, Colour, DataError, ImageSet, Part, ReadOptions, Source, detect, read, split,
+};
 use lethe_diffusion::schedule::NoiseSchedule;
 use lethe_ledger::{ExampleRow, ExampleTable};
 use lethe_pixel::{UNet2d, UNet2dConfig, folder};
@@ -205,12 +207,20 @@ fn load_images(spec: &DataSpec) -> Result<(ImageSet, String)> {
         )?
         .unwrap_or_default(),
     };
-    let loaded = read(&source, &options)?;
+    let loaded = read(&source, &options).map_err(of_protocol)?;
     let skipped = match loaded.skipped.len() {
         0 => String::new(),
         n => format!(", {n} bad images left out"),
     };
     Ok((loaded.images, format!("{source}{skipped}")))
+}
+
+/// An option of the reader, as the protocol calls it.
+fn of_protocol(error: DataError) -> anyhow::Error {
+    match error {
+        DataError::Option { .. } => Fault::Usage.because(anyhow!("data.{error}")),
+        other => other.into(),
+    }
 }
 
 /// What the protocol's words stand for.
@@ -260,7 +270,7 @@ fn task_stream(
     images: &ImageSet,
     groups: &[Vec<ClassId>],
 ) -> Result<TaskStream> {
-    let parts = split(images, spec.data.held_out)?;
+    let parts = split(images, spec.data.held_out).map_err(of_protocol)?;
     let held_out: BTreeSet<u64> = parts.held_out.into_iter().collect();
     let label = |example: lethe_data::Example| LabelledExample {
         id: ExampleId(example.id),
@@ -268,7 +278,9 @@ fn task_stream(
         split: if held_out.contains(&example.id) { Split::HeldOut } else { Split::Train },
     };
     let examples: Vec<LabelledExample> = images.iter().map(label).collect();
-    let stream = TaskStream::new(groups, &examples)?;
+    let stream = TaskStream::new(groups, &examples).with_context(|| {
+        format!("stream: over {} classes (data.classes names them)", images.classes().len())
+    })?;
     for task in stream.tasks() {
         ensure!(
             task.train().len() > 1,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 /// Make report.html and tables/*.csv of a run folder again, from its ledger alone: nothing is recomputed.
 #[derive(Args)]
+#[command(after_help = "Example:\n  lethe report runs/fashion")]
 pub struct Arguments {
     /// The run's folder, such as runs/fashion
     folder: PathBuf,
