@@ -15,7 +15,13 @@ fn main() {
     };
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
     println!("cargo:rustc-env=LETHE_RUSTC={}", output(&rustc, &["--version"]));
-    println!("cargo:rustc-env=LETHE_REVISION={}", output("git", &["rev-parse", "HEAD"]));
+    // With what is not committed said, so that no run names a commit that it was not made from.
+    let revision =
+        output("git", &["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]);
+    println!("cargo:rustc-env=LETHE_REVISION={revision}");
     println!("cargo:rerun-if-changed=.git/HEAD");
     println!("cargo:rerun-if-changed=.git/refs/heads");
+    for ours in ["Cargo.toml", "Cargo.lock", "crates", "kernels", "models"] {
+        println!("cargo:rerun-if-changed={ours}");
+    }
 }

@@ -147,6 +147,7 @@ impl Measuring<'_> {
             draws: probe.draws,
             batch: probe.batch,
             seed: self.seed,
+            stream: "probe reconstruction",
         };
         let (mut readings, mut images): (Vec<Reading>, Vec<Tensor>) = (Vec::new(), Vec::new());
         for chunk in examples.chunks(probe.batch)? {

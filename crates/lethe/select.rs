@@ -117,8 +117,13 @@ impl Selecting<'_> {
     /// Mean denoising loss over a few levels, under the network that the finished task left.
     fn losses(&self, examples: &lethe_probe::Examples) -> Result<Vec<f64>> {
         let probe = &self.study.spec.probe;
-        let single =
-            Reconstruction { stages: 1, draws: probe.draws, batch: probe.batch, seed: self.seed };
+        let single = Reconstruction {
+            stages: 1,
+            draws: probe.draws,
+            batch: probe.batch,
+            seed: self.seed,
+            stream: "selection",
+        };
         let mut means = Vec::with_capacity(examples.len());
         for chunk in examples.chunks(probe.batch)? {
             self.interrupt.check()?;

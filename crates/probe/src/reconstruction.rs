@@ -25,6 +25,8 @@ pub struct Reconstruction {
     pub batch: usize,
     /// The seed of the noise: the same for every checkpoint.
     pub seed: Seed,
+    /// The noise's stream: what is measured must not be chosen by the same noise.
+    pub stream: &'static str,
 }
 
 /// What was found at one level.
@@ -48,7 +50,7 @@ impl Reconstruction {
         level: f64,
     ) -> Result<Reconstructed> {
         let timestep = denoiser.schedule().timestep_at(level);
-        let stream = self.seed.task_stream("probe reconstruction", timestep.0 as u32);
+        let stream = self.seed.task_stream(self.stream, timestep.0 as u32);
         let (mut errors, mut losses, mut images) = (Vec::new(), Vec::new(), Vec::new());
         for chunk in examples.chunks(self.batch)? {
             let found = self.chunk(denoiser, &chunk, timestep, stream)?;
@@ -140,8 +142,13 @@ mod tests {
             .unwrap()
     }
 
-    const SETTING: Reconstruction =
-        Reconstruction { stages: 20, draws: 2, batch: 3, seed: Seed(7) };
+    const SETTING: Reconstruction = Reconstruction {
+        stages: 20,
+        draws: 2,
+        batch: 3,
+        seed: Seed(7),
+        stream: "probe reconstruction",
+    };
 
     #[test]
     fn what_is_stored_comes_back_and_what_is_not_does_not() {

@@ -103,7 +103,7 @@ const LAWS: [Law; 6] = [
     Law {
         id: "C4",
         statement: "Replay saves a buffered example more the higher its energy: top-energy > random > bottom-energy over each arm's own buffer.",
-        rule: "Mean mitigation over the buffered old examples of each arm. Supported: the intervals of both gaps (top − random, random − bottom; each buffer resampled by itself) lie above 0. Not supported: one lies below 0.",
+        rule: "Mean mitigation over the buffered old examples of each arm. Supported: the intervals of both gaps (top − random, random − bottom; each buffer resampled by itself) lie above 0. Not supported: one lies below 0. Undecided, whatever the intervals: fewer than 40 examples in two buffers together.",
         judge: judge_buffered,
     },
     Law {
@@ -188,6 +188,9 @@ fn monotone(verdict: Verdict, over_deciles: &Outcome<Interval>) -> Verdict {
     }
 }
 
+/// Examples of two buffers together below which a bootstrap interval is no ground for a verdict.
+const FEWEST: usize = 40;
+
 const TOP: &str = "top-energy";
 const RANDOM: &str = "random";
 const BOTTOM: &str = "bottom-energy";
@@ -195,7 +198,14 @@ const BOTTOM: &str = "bottom-energy";
 fn judge_buffered(view: &View<'_>) -> (Vec<Evidence>, Verdict) {
     let first = arms::buffered_gap(view, TOP, RANDOM);
     let second = arms::buffered_gap(view, RANDOM, BOTTOM);
-    judge_gaps(first, second)
+    let is_thin = |gap: &Outcome<Interval>| gap.as_ref().is_ok_and(|gap| gap.n < FEWEST);
+    let is_any_thin = is_thin(&first) || is_thin(&second);
+    let (evidence, verdict) = judge_gaps(first, second);
+    match verdict {
+        Verdict::NotMeasured => (evidence, verdict),
+        _ if is_any_thin => (evidence, Verdict::Undecided),
+        _ => (evidence, verdict),
+    }
 }
 
 fn judge_top_decile(view: &View<'_>) -> (Vec<Evidence>, Verdict) {

@@ -5,6 +5,7 @@ use crate::gauge::{EnergyForm, Gauge};
 use crate::study::complete;
 use lethe_ledger::statistics::{Deciles, Interval, RankCorrelation, Trend};
 use lethe_ledger::{Quantity, Split};
+use std::collections::BTreeSet;
 
 /// What energy is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +75,8 @@ pub(crate) struct Correlation {
     pub(crate) trend: Outcome<Trend>,
     /// Over examples, with R before, total variation, contrast and norm taken out.
     pub(crate) partial: Outcome<Interval>,
+    /// The same with the classes taken out too.
+    pub(crate) within: Outcome<Interval>,
 }
 
 /// Correlates energy with a target on the first task's examples of a split.
@@ -101,12 +104,30 @@ pub(crate) fn measure(
             .clone()
             .and_then(|groups| groups.spearman(values, &view.bootstrap).map_err(sentence)),
         trend: groups.and_then(|groups| groups.trend(values).map_err(sentence)),
-        partial: partial(view, form, split, target),
+        partial: partial(view, form, split, target, &[]),
+        within: partial(view, form, split, target, &classes(view, split)),
     })
 }
 
-/// The partial correlation, on the examples for which all controls were measured.
-fn partial(view: &View<'_>, form: EnergyForm, split: Split, target: Target) -> Outcome<Interval> {
+/// For every class of the first task but one: 1 for its examples, 0 for the others.
+fn classes(view: &View<'_>, split: Split) -> Vec<Vec<f64>> {
+    let class = |position: usize| view.study.examples()[position].class;
+    let present: BTreeSet<u32> = view.first_task(split).into_iter().map(class).collect();
+    let column = |&wanted: &u32| {
+        let all = view.study.examples().iter();
+        all.map(|example| f64::from(u8::from(example.class == wanted))).collect()
+    };
+    present.iter().skip(1).map(column).collect()
+}
+
+/// The partial correlation, on the examples for which all controls were measured; `further` ones are taken out too.
+fn partial(
+    view: &View<'_>,
+    form: EnergyForm,
+    split: Split,
+    target: Target,
+    further: &[Vec<f64>],
+) -> Outcome<Interval> {
     let mut columns = vec![view.energy(form)?, target.column(view)?];
     if target != Target::Before {
         columns.push(view.before(view.headline())?);
@@ -114,6 +135,7 @@ fn partial(view: &View<'_>, form: EnergyForm, split: Split, target: Target) -> O
     for quantity in [Quantity::TotalVariation, Quantity::Contrast, Quantity::Norm] {
         columns.push(view.fact(quantity)?);
     }
+    columns.extend_from_slice(further);
     let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
     let (_, picked) = complete(&view.first_task(split), &columns);
     let controls: Vec<&[f64]> = picked[2..].iter().map(Vec::as_slice).collect();

@@ -81,17 +81,20 @@ fn by_decile(view: &View<'_>) -> Outcome<String> {
         return Err("there are no deciles".into());
     };
     let target = correlations::Target::Increment;
-    let correlation = correlations::measure(view, form, Split::Train, target)?.spearman?;
+    let found = correlations::measure(view, form, Split::Train, target)?;
+    let (correlation, within) = (found.spearman?, found.within?);
     let trend = match correlation.side() {
         Side::Above => "Examples of high energy forgot more",
         Side::Below => "Examples of low energy forgot more",
         Side::Straddles => "Energy did not decide who forgot",
     };
+    let holds = if within.side() == correlation.side() { "" } else { ", but not among like ones" };
     Ok(format!(
-        "{trend}: the increment was {} in the highest and {} in the lowest energy decile, and its Spearman correlation with energy was {}.",
+        "{trend}{holds}: the increment was {} in the highest and {} in the lowest energy decile, and its Spearman correlation with energy was {}; within classes, at equal R before, total variation, contrast and norm, it was {}.",
         number::interval(highest),
         number::interval(lowest),
-        number::interval(&correlation)
+        number::interval(&correlation),
+        number::interval(&within)
     ))
 }
 

@@ -26,6 +26,7 @@ pub(crate) fn write(context: &Context<'_>, page: &mut Markup) -> Table {
                         found.deciles.into(),
                         found.trend.map_or_else(Cell::Missing, |trend| Cell::Probability(trend.p)),
                         found.partial.into(),
+                        found.within.into(),
                     ]),
                     Err(why) => drop(absent.insert(why)),
                 }
@@ -50,14 +51,14 @@ fn explanation(context: &Context<'_>) -> String {
         .and_then(|gauge| gauge.level)
         .map_or_else(String::new, |level| format!(" The denoising loss is that at t/T = {level}."));
     format!(
-        "{}; arm none, examples of task 1, R at {}. ρ is Spearman's correlation with the energy, over examples and over ten energy deciles; “shuffled” is the range of ρ when energies are shuffled over examples. The trend is the one-sided Jonckheere–Terpstra test over deciles. In the partial ρ, R before (but for its own row), total variation, contrast and norm are taken out.{loss} {}",
+        "{}; arm none, examples of task 1, R at {}. ρ is Spearman's correlation with the energy, over examples and over ten energy deciles; “shuffled” is the range of ρ when energies are shuffled over examples. The trend is the one-sided Jonckheere–Terpstra test over deciles. In the partial ρ, R before (but for its own row), total variation, contrast and norm are taken out; within classes, the classes as well.{loss} {}",
         context.runs(),
         context.level(),
         context.intervals()
     )
 }
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 10] = [
     Column::words("energy_form", "Energy"),
     Column::words("split", "Examples"),
     Column::words("target", "Against"),
@@ -67,4 +68,5 @@ const COLUMNS: [Column; 9] = [
     Column::intervals("decile_spearman", "ρ over deciles"),
     Column::numbers("trend_p", "Trend p"),
     Column::intervals("partial_spearman", "Partial ρ"),
+    Column::intervals("within_classes", "… within classes"),
 ];

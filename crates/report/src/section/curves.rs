@@ -96,7 +96,7 @@ fn write_panels(context: &Context<'_>, body: &mut Markup) {
             (Ink::BLUE, "none, lowest energy decile".to_owned()),
         ];
         let caption = format!(
-            "{}; task 1: the same curves on {} held-out examples, on the highest and lowest tenth of {} training examples by energy, and on all of these at the other noise levels. Bands: {}",
+            "{}; task 1: the same curves on {} held-out examples, on those of the {} training examples of the highest and lowest energy decile that are on the curve, and on all of them at the other noise levels. Bands: {}",
             context.runs(),
             held_out.len(),
             view.first_task(Split::Train).len(),
