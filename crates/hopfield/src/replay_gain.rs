@@ -1,0 +1,180 @@
+//! What replaying patterns gains: how much of an old state's energy rise it takes back.
+//!
+//! Law, at a state x whose association to the replayed pattern ξ_r was p_r and whose energy rose by ΔE:
+//! G_r(x) = E(x | X_new) − E(x | X_new ∪ {ξ_r}) (the paper's eq. 13) = (1/β) log(1 + p_r e^{βΔE}) (eq. 14),
+//! as Z_old/Z_new = e^{βΔE} at a fixed x. Without a change of task the same copy would gain G⁰ = (1/β) log(1 + p_r);
+//! the net gain G − G⁰ is ρ ΔE to first order, ρ = p_r/(1 + p_r): replay susceptibility times energy rise.
+//! It is convex in ΔE, hence never below its first order where ΔE ≥ 0.
+//! For a set R with masses a_r, p_r becomes Σ_r a_r p_r; Σ_x G_R(x) is monotone and submodular in R.
+
+use crate::error::{Result, refuse};
+use crate::network::Network;
+
+/// G: the gain from replaying association `p`, in all, where the energy rose by `rise` (eq. 14).
+///
+/// A rise of 0 gives G⁰, the gain of the copy alone.
+pub fn gain(p: f64, rise: f64, inverse_temperature: f64) -> f64 {
+    let logit = p.ln() + inverse_temperature * rise;
+    // log(1 + e^l), whatever the size of l.
+    (logit.max(0.) + (-logit.abs()).exp().ln_1p()) / inverse_temperature
+}
+
+/// G − G⁰: what replay gains because the task changed.
+pub fn net_gain(p: f64, rise: f64, inverse_temperature: f64) -> f64 {
+    // One logarithm of the quotient: at small rises the difference of the two would cancel.
+    let growth = (inverse_temperature * rise).exp_m1();
+    if growth.is_finite() {
+        (susceptibility(p) * growth).ln_1p() / inverse_temperature
+    } else {
+        gain(p, rise, inverse_temperature) - gain(p, 0., inverse_temperature)
+    }
+}
+
+/// ρ = p/(1 + p): net gain for each unit of energy rise, to first order.
+pub fn susceptibility(p: f64) -> f64 {
+    p / (1. + p)
+}
+
+/// G by adding the pattern and asking again (eq. 13): the definition, at any state `x` [d].
+///
+/// # Errors
+/// When the state or the pattern does not fit.
+pub fn gain_by_adding(new: &Network, pattern: &[f64], x: &[f64]) -> Result<f64> {
+    Ok(new.energy(x)? - new.with_pattern(pattern)?.energy(x)?)
+}
+
+/// Chooses `budget` sources one after another, each the one that adds most to Σ_k G_R(k).
+///
+/// `association`: [targets, sources], p_r of the old task at each old state; `rises`: ΔE of each, [targets].
+/// The sum is submodular, hence within 1 − 1/e of the best set. Ties go to the first.
+///
+/// # Errors
+/// When shapes do not fit, a number is not finite, or more sources are wanted than there are.
+pub fn greedy(
+    association: &[f64],
+    rises: &[f64],
+    inverse_temperature: f64,
+    budget: usize,
+) -> Result<Vec<usize>> {
+    let n_sources = association.len() / rises.len().max(1);
+    if rises.is_empty() || association.len() != n_sources * rises.len() {
+        return refuse(
+            "association",
+            "[targets, sources] with one rise a target",
+            association.len(),
+        );
+    }
+    if budget > n_sources {
+        return refuse("budget", format!("at most {n_sources} sources"), budget);
+    }
+    let is_number = |number: &&f64| !number.is_finite();
+    if let Some(number) = association.iter().chain(rises).find(is_number) {
+        return refuse("association and rises", "finite numbers", number);
+    }
+    let mut chosen: Vec<usize> = Vec::with_capacity(budget);
+    let mut kept = vec![0.; rises.len()];
+    for _ in 0..budget {
+        let total = |source: usize| -> f64 {
+            let targets = association.chunks_exact(n_sources).zip(rises).zip(&kept);
+            targets
+                .map(|((row, &rise), kept)| gain(kept + row[source], rise, inverse_temperature))
+                .sum()
+        };
+        let mut best = (0, f64::NEG_INFINITY);
+        for source in (0..n_sources).filter(|source| !chosen.contains(source)) {
+            let total = total(source);
+            if total > best.1 {
+                best = (source, total);
+            }
+        }
+        chosen.push(best.0);
+        let rows = association.chunks_exact(n_sources);
+        kept.iter_mut().zip(rows).for_each(|(kept, row)| *kept += row[best.0]);
+    }
+    Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixed_point::Arrival;
+    use crate::geometry::Equiangular;
+    use crate::rotation::Generator;
+    use lethe_candlex::rng::Seed;
+
+    #[test]
+    fn adding_a_pattern_and_the_logarithm_agree() {
+        let old = Network::new(Equiangular::default().patterns().unwrap(), 8.).unwrap();
+        let points = old.fixed_points(Arrival::default()).unwrap();
+        for (example, angle) in [(0, 0.02), (1, 0.05), (2, 0.2), (3, 3.)] {
+            let generator = Generator::draw(50, &mut Seed(2).stream("rotations").at(0, example));
+            let turned = generator.rotate(&[angle], old.patterns()).unwrap().remove(0);
+            let new = Network::new(turned, 8.).unwrap();
+            for x in points.rows() {
+                let recall = old.recall(x).unwrap();
+                let rise = new.energy(x).unwrap() - recall.energy;
+                for (p, pattern) in recall.association.iter().zip(old.patterns().rows()) {
+                    let added = gain_by_adding(&new, pattern, x).unwrap();
+                    assert!((added - gain(*p, rise, 8.)).abs() <= 1e-12, "{angle}");
+                    let net = gain(*p, rise, 8.) - gain(*p, 0., 8.);
+                    assert!((net - net_gain(*p, rise, 8.)).abs() <= 1e-14);
+                    assert!(rise < 0. || net_gain(*p, rise, 8.) >= susceptibility(*p) * rise);
+                }
+            }
+        }
+    }
+
+    /// The limits in which a naive logarithm fails.
+    #[test]
+    fn gains_are_numbers_at_any_size() {
+        assert_eq!(gain(0., 1., 8.), 0.);
+        assert!((gain(0.5, 1000., 8.) - (1000. + 0.5f64.ln() / 8.)).abs() <= 1e-9);
+        assert!((net_gain(0.5, 1000., 8.) - (1000. + (1f64 / 3.).ln() / 8.)).abs() <= 1e-9);
+        assert!(
+            (net_gain(1e-300, 1e-3, 8.) / (1e-300 * 8e-3_f64.exp_m1() / 8.) - 1.).abs() <= 1e-12
+        );
+        assert_eq!(gain(0.5, -1e6, 8.), 0.);
+        // Finite differences in the rise give the susceptibility at 0.
+        let slope = (net_gain(0.3, 1e-6, 8.) - net_gain(0.3, -1e-6, 8.)) / 2e-6;
+        assert!((slope - susceptibility(0.3)).abs() <= 1e-9);
+    }
+
+    #[test]
+    fn the_gain_of_sets_is_monotone_and_submodular_and_greedy_is_near_the_best() {
+        let (targets, sources, beta) = (6, 7, 4.);
+        for trial in 0..20 {
+            let mut draws = Seed(3).stream("sets").at(0, trial);
+            let p: Vec<f64> =
+                (0..targets * sources).map(|_| draws.uniform() / sources as f64).collect();
+            let rises: Vec<f64> = (0..targets).map(|_| 0.5 * draws.uniform() - 0.1).collect();
+            let of_set = |set: u32| -> f64 {
+                let sum = |row: &[f64]| -> f64 {
+                    (0..sources).filter(|s| set >> s & 1 == 1).map(|s| row[s]).sum()
+                };
+                p.chunks_exact(sources)
+                    .zip(&rises)
+                    .map(|(row, rise)| gain(sum(row), *rise, beta))
+                    .sum()
+            };
+            for small in 0..1u32 << sources {
+                let large = small | draws.below(1 << sources);
+                for added in (0..sources).map(|s| 1 << s).filter(|added| large & added == 0) {
+                    let (first, later) = (
+                        of_set(small | added) - of_set(small),
+                        of_set(large | added) - of_set(large),
+                    );
+                    assert!(later >= 0. && first >= later - 1e-12, "{first} {later}");
+                }
+            }
+            let chosen = greedy(&p, &rises, beta, 3).unwrap();
+            let found = of_set(chosen.iter().map(|s| 1 << s).sum());
+            let best = (0..1u32 << sources).filter(|set| set.count_ones() == 3).map(of_set);
+            let best = best.fold(0., f64::max);
+            assert!(found >= (1. - (-1f64).exp()) * best, "{found} {best}");
+            assert_eq!(chosen.len(), 3);
+        }
+        assert!(greedy(&[0.1; 4], &[1., 2.], 1., 3).is_err());
+        assert!(greedy(&[0.1; 3], &[1., 2.], 1., 1).is_err());
+        assert!(greedy(&[f64::NAN; 2], &[1., 2.], 1., 1).is_err());
+    }
+}
