@@ -74,7 +74,9 @@ impl Generator {
     /// # Errors
     /// When an angle is not a number up to 100 in size, or the dimensions differ.
     pub fn rotate(&self, angles: &[f64], states: &Vectors) -> Result<Vec<Vectors>> {
-        if let Some(angle) = angles.iter().find(|angle| !(angle.abs() <= LARGEST_ANGLE)) {
+        if let Some(angle) =
+            angles.iter().find(|angle| angle.is_nan() || angle.abs() > LARGEST_ANGLE)
+        {
             return refuse(
                 "angle",
                 format!("a number from -{LARGEST_ANGLE} to {LARGEST_ANGLE}"),

@@ -15,7 +15,7 @@ impl Vectors {
     /// # Errors
     /// When there is no vector, d is 0 or does not divide the count, or a number or its square is not finite.
     pub fn new(values: Vec<f64>, d: usize) -> Result<Self> {
-        if d == 0 || values.is_empty() || values.len() % d != 0 {
+        if d == 0 || values.is_empty() || !values.len().is_multiple_of(d) {
             let got = format!("{} numbers", values.len());
             return refuse("vectors", format!("at least one vector of {d} numbers, d ≥ 1"), got);
         }
