@@ -115,6 +115,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Fault> {
     }
     if cause.is::<lethe_continual::ContinualError>()
         || cause.is::<lethe_diffusion::DiffusionError>()
+        || cause.is::<lethe_hopfield::HopfieldError>()
     {
         return Some(Fault::Usage);
     }

@@ -13,6 +13,7 @@
 //!
 //! Knows no image, no denoiser and no task.
 
+mod association;
 mod energy;
 mod error;
 mod fixed_point;
@@ -26,6 +27,7 @@ mod spectrum;
 pub mod temperature;
 mod vectors;
 
+pub use association::association;
 pub use energy::{HopfieldEnergy, Representation, nearest_neighbour_distance};
 pub use error::{HopfieldError, Result};
 pub use fixed_point::{Arrival, FixedPoint, count_distinct};

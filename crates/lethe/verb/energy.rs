@@ -7,7 +7,8 @@ use clap::{Args, ValueEnum};
 use lethe::candlex::finite::ensure_finite;
 use lethe::candlex::weights::{WeightFile, serialize};
 use lethe::exit::Fault;
-use lethe::kernels::hopfield_energy::{Form, Question, Wanted, energy};
+use lethe::hopfield::Vectors;
+use lethe::kernels::hopfield_energy::{Answer, Form, Question, Wanted, energy};
 use std::path::PathBuf;
 
 /// Hopfield energies of queries under stored patterns.
@@ -15,9 +16,11 @@ use std::path::PathBuf;
 /// With inverse temperature B and M patterns p, for a query x:
 ///   dot       E(x) = 1/2 |x|^2 - (1/B) log sum_m exp(B x.p_m)
 ///   distance  E(x) = -(1/B) log (1/M) sum_m exp(-B/2 |x - p_m|^2)
-/// The output holds `energy` [n], `retrieved` [n, d] = sum_m softmax_m p_m and `gradient` [n, d] = x - retrieved,
-/// in 64-bit floats; sums are taken in 64 bits, products in 64 bits where both inputs are F64 and in 32 bits otherwise.
-/// The matrix of all similarities is never held: memory does not grow with n times M.
+/// The output holds `energy` [n], `entropy` [n] of the softmax in nats, `retrieved` [n, d] = sum_m softmax_m p_m and
+/// `gradient` [n, d] = x - retrieved, in 64-bit floats; sums are taken in 64 bits, products in 64 bits where both
+/// inputs are F64 and in 32 bits otherwise.
+/// The matrix of all similarities is never held, unless `--association` asks for it: memory does not grow with n times M.
+/// With masses a_m, a pattern counts a_m times: exp(..) becomes a_m exp(..), and 1/M one over their sum.
 #[derive(Args)]
 #[command(
     verbatim_doc_comment,
@@ -39,6 +42,15 @@ pub struct Arguments {
     /// Query i leaves pattern i out: for queries that are the first patterns
     #[arg(long)]
     leave_one_out: bool,
+    /// safetensors file with the tensor `masses` [M], positive: how often each pattern counts
+    #[arg(long, value_name = "FILE")]
+    masses: Option<PathBuf>,
+    /// Write `association` [n, M] as well, the softmax itself
+    #[arg(long)]
+    association: bool,
+    /// Follow N retrieval updates from each query: `path` [N + 1, n, d] and `path_energy` [N + 1, n], the query first
+    #[arg(long, value_name = "N", conflicts_with = "leave_one_out")]
+    updates: Option<usize>,
     /// Where to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -50,9 +62,41 @@ enum FormName {
     Distance,
 }
 
+impl FormName {
+    fn form(self) -> Form {
+        match self {
+            Self::Dot => Form::Dot,
+            Self::Distance => Form::Distance,
+        }
+    }
+}
+
+/// What was read.
+struct Input {
+    queries: Tensor,
+    patterns: Tensor,
+    masses: Option<Vec<f64>>,
+    /// Query i's own pattern, where it is left out.
+    own: Option<Vec<Option<usize>>>,
+}
+
 /// Reads, computes, writes.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    if [&arguments.queries, &arguments.patterns].contains(&&arguments.out) {
+    let input = input(arguments)?;
+    let tensors = answers(arguments, &input)?;
+    for (name, tensor) in &tensors {
+        ensure_finite(name, tensor).map_err(|error| Fault::Data.because(error))?;
+    }
+    lethe::ledger::durable::write_file(&arguments.out, &serialize(&tensors, None)?)?;
+    let names: Vec<&str> = tensors.iter().map(|(name, _)| *name).collect();
+    let n = input.queries.dim(0)?;
+    say(&format!("{}: {} of {n} queries", arguments.out.display(), names.join(", ")));
+    Ok(())
+}
+
+fn input(arguments: &Arguments) -> Result<Input> {
+    let inputs = [Some(&arguments.queries), Some(&arguments.patterns), arguments.masses.as_ref()];
+    if inputs.contains(&Some(&arguments.out)) {
         let out = arguments.out.display();
         return Err(Fault::Usage.because(anyhow!("--out: {out} is an input")));
     }
@@ -63,7 +107,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (queries, patterns) =
         (read(&mut queries, "queries", dtype)?, read(&mut patterns, "patterns", dtype)?);
     let n = queries.dim(0)?;
-    let own: Vec<Option<usize>> = (0..n).map(Some).collect();
     if arguments.leave_one_out && n > patterns.dim(0)? {
         let error = anyhow!(
             "--leave-one-out: query i leaves pattern i out, but there are {n} queries and {} patterns",
@@ -71,30 +114,80 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         );
         return Err(Fault::Usage.because(error));
     }
+    let masses = arguments.masses.as_ref().map(|path| {
+        let masses = WeightFile::open(path)?.tensor("masses")?;
+        Ok::<_, anyhow::Error>(masses.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?)
+    });
+    let own = arguments.leave_one_out.then(|| (0..n).map(Some).collect());
+    Ok(Input { queries, patterns, masses: masses.transpose()?, own })
+}
+
+/// Every tensor that was asked for, in the order of their names.
+fn answers(arguments: &Arguments, input: &Input) -> Result<Vec<(&'static str, Tensor)>> {
+    let answer = ask(arguments, input, &input.queries)?;
+    let retrieved = answer.retrieved.context("retrieval was asked for")?;
+    let gradient = (input.queries.to_dtype(DType::F64)? - &retrieved)?;
+    let n = input.queries.dim(0)?;
+    let mut tensors = Vec::new();
+    if arguments.association {
+        tensors.push(("association", association(arguments, input)?));
+    }
+    tensors.push(("energy", Tensor::from_vec(answer.energy, n, &Device::Cpu)?));
+    tensors.push(("entropy", Tensor::from_vec(answer.entropy, n, &Device::Cpu)?));
+    tensors.push(("gradient", gradient));
+    if let Some(updates) = arguments.updates {
+        let (path, energies) = path(arguments, input, updates)?;
+        tensors.extend([("path", path), ("path_energy", energies)]);
+    }
+    tensors.push(("retrieved", retrieved));
+    Ok(tensors)
+}
+
+fn ask(arguments: &Arguments, input: &Input, queries: &Tensor) -> Result<Answer> {
     let question = Question {
-        form: match arguments.form {
-            FormName::Dot => Form::Dot,
-            FormName::Distance => Form::Distance,
-        },
+        form: arguments.form.form(),
         inverse_temperature: arguments.inverse_temperature,
-        masses: None,
-        left_out: arguments.leave_one_out.then_some(own.as_slice()),
+        masses: input.masses.as_deref(),
+        left_out: input.own.as_deref(),
         wanted: Wanted::Retrieved,
     };
-    let answer =
-        energy(&queries, &patterns, &question).map_err(|error| Fault::Usage.because(error))?;
-    let retrieved = answer.retrieved.context("retrieval was asked for")?;
-    let gradient = (queries.to_dtype(DType::F64)? - &retrieved)?;
-    let energy = Tensor::from_vec(answer.energy, n, &Device::Cpu)?;
-    for (name, tensor) in [("energy", &energy), ("retrieved", &retrieved), ("gradient", &gradient)]
-    {
-        ensure_finite(name, tensor).map_err(|error| Fault::Data.because(error))?;
+    energy(queries, &input.patterns, &question).map_err(|error| Fault::Usage.because(error))
+}
+
+fn association(arguments: &Arguments, input: &Input) -> Result<Tensor> {
+    let vectors = |x: &Tensor| -> Result<Vectors> {
+        Ok(Vectors::new(x.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?, x.dim(1)?)?)
+    };
+    let logs: Option<Vec<f64>> =
+        input.masses.as_ref().map(|masses| masses.iter().map(|mass| mass.ln()).collect());
+    let p = lethe::hopfield::association(
+        arguments.form.form(),
+        arguments.inverse_temperature,
+        &vectors(&input.queries)?,
+        &vectors(&input.patterns)?,
+        logs.as_deref(),
+        input.own.as_deref(),
+    )?;
+    let shape = (input.queries.dim(0)?, input.patterns.dim(0)?);
+    Ok(Tensor::from_vec(p, shape, &Device::Cpu)?)
+}
+
+/// The states from the queries on, and their energies.
+fn path(arguments: &Arguments, input: &Input, updates: usize) -> Result<(Tensor, Tensor)> {
+    let n = input.queries.dim(0)?;
+    let mut states = vec![input.queries.to_dtype(DType::F64)?];
+    let mut energies = Vec::with_capacity(updates + 1);
+    let mut state = input.queries.clone();
+    for update in 0..=updates {
+        let answer = ask(arguments, input, &state)?;
+        energies.push(Tensor::from_vec(answer.energy, n, &Device::Cpu)?);
+        if update < updates {
+            let retrieved = answer.retrieved.context("retrieval was asked for")?;
+            state = retrieved.to_dtype(input.queries.dtype())?;
+            states.push(retrieved);
+        }
     }
-    let bytes =
-        serialize(&[("energy", energy), ("gradient", gradient), ("retrieved", retrieved)], None)?;
-    lethe::ledger::durable::write_file(&arguments.out, &bytes)?;
-    say(&format!("{}: energy, retrieved and gradient of {n} queries", arguments.out.display()));
-    Ok(())
+    Ok((Tensor::stack(&states, 0)?, Tensor::stack(&energies, 0)?))
 }
 
 fn is_wide(file: &WeightFile, name: &str) -> Result<bool> {
