@@ -14,6 +14,7 @@
 //! - `river`: the real binary end to end: killed and taken up again to the same bytes, refused in words.
 //! - `sampler`: stages and walks of DDIM and DDPM against diffusers.
 //! - `schedule`: noise schedules, timesteps, weights and conversions against golden tables.
+//! - `theory`: the closed form of the modern Hopfield network in 50 digits, and the claims that rest on it.
 //! - `tidy`: lengths, headers, names, words, and the size of the house.
 
 mod architecture;
@@ -31,4 +32,5 @@ mod parity;
 mod river;
 mod sampler;
 mod schedule;
+mod theory;
 mod tidy;
