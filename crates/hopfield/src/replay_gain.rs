@@ -5,9 +5,10 @@
 //! as Z_old/Z_new = e^{βΔE} at a fixed x. Without a change of task the same copy would gain G⁰ = (1/β) log(1 + p_r);
 //! the net gain G − G⁰ is ρ ΔE to first order, ρ = p_r/(1 + p_r): replay susceptibility times energy rise.
 //! It is convex in ΔE, hence never below its first order where ΔE ≥ 0.
-//! For a set R with masses a_r, p_r becomes Σ_r a_r p_r; Σ_x G_R(x) is monotone and submodular in R.
+//! For a set R with masses a_r, p_r becomes Σ_r a_r p_r; Σ_x G_R(x) is monotone and submodular in R, which is what the
+//! policy `greedy` of the room `continual` rests on.
 
-use crate::error::{Result, refuse};
+use crate::error::Result;
 use crate::network::Network;
 
 /// G: the gain from replaying association `p`, in all, where the energy rose by `rise` (eq. 14).
@@ -41,57 +42,6 @@ pub fn susceptibility(p: f64) -> f64 {
 /// When the state or the pattern does not fit.
 pub fn gain_by_adding(new: &Network, pattern: &[f64], x: &[f64]) -> Result<f64> {
     Ok(new.energy(x)? - new.with_pattern(pattern)?.energy(x)?)
-}
-
-/// Chooses `budget` sources one after another, each the one that adds most to Σ_k G_R(k).
-///
-/// `association`: [targets, sources], p_r of the old task at each old state; `rises`: ΔE of each, [targets].
-/// The sum is submodular, hence within 1 − 1/e of the best set. Ties go to the first.
-///
-/// # Errors
-/// When shapes do not fit, a number is not finite, or more sources are wanted than there are.
-pub fn greedy(
-    association: &[f64],
-    rises: &[f64],
-    inverse_temperature: f64,
-    budget: usize,
-) -> Result<Vec<usize>> {
-    let n_sources = association.len() / rises.len().max(1);
-    if rises.is_empty() || association.len() != n_sources * rises.len() {
-        return refuse(
-            "association",
-            "[targets, sources] with one rise a target",
-            association.len(),
-        );
-    }
-    if budget > n_sources {
-        return refuse("budget", format!("at most {n_sources} sources"), budget);
-    }
-    let is_number = |number: &&f64| !number.is_finite();
-    if let Some(number) = association.iter().chain(rises).find(is_number) {
-        return refuse("association and rises", "finite numbers", number);
-    }
-    let mut chosen: Vec<usize> = Vec::with_capacity(budget);
-    let mut kept = vec![0.; rises.len()];
-    for _ in 0..budget {
-        let total = |source: usize| -> f64 {
-            let targets = association.chunks_exact(n_sources).zip(rises).zip(&kept);
-            targets
-                .map(|((row, &rise), kept)| gain(kept + row[source], rise, inverse_temperature))
-                .sum()
-        };
-        let mut best = (0, f64::NEG_INFINITY);
-        for source in (0..n_sources).filter(|source| !chosen.contains(source)) {
-            let total = total(source);
-            if total > best.1 {
-                best = (source, total);
-            }
-        }
-        chosen.push(best.0);
-        let rows = association.chunks_exact(n_sources);
-        kept.iter_mut().zip(rows).for_each(|(kept, row)| *kept += row[best.0]);
-    }
-    Ok(chosen)
 }
 
 #[cfg(test)]
@@ -140,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gain_of_sets_is_monotone_and_submodular_and_greedy_is_near_the_best() {
+    fn the_gain_of_sets_is_monotone_and_submodular() {
         let (targets, sources, beta) = (6, 7, 4.);
         for trial in 0..20 {
             let mut draws = Seed(3).stream("sets").at(0, trial);
@@ -166,15 +116,6 @@ mod tests {
                     assert!(later >= 0. && first >= later - 1e-12, "{first} {later}");
                 }
             }
-            let chosen = greedy(&p, &rises, beta, 3).unwrap();
-            let found = of_set(chosen.iter().map(|s| 1 << s).sum());
-            let best = (0..1u32 << sources).filter(|set| set.count_ones() == 3).map(of_set);
-            let best = best.fold(0., f64::max);
-            assert!(found >= (1. - (-1f64).exp()) * best, "{found} {best}");
-            assert_eq!(chosen.len(), 3);
         }
-        assert!(greedy(&[0.1; 4], &[1., 2.], 1., 3).is_err());
-        assert!(greedy(&[0.1; 3], &[1., 2.], 1., 1).is_err());
-        assert!(greedy(&[f64::NAN; 2], &[1., 2.], 1., 1).is_err());
     }
 }
