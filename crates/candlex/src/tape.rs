@@ -106,17 +106,24 @@ pub struct Tape<'a> {
     /// `None` while nothing is recorded.
     steps: Option<RefCell<Vec<Step<'a>>>>,
     leaves: RefCell<usize>,
+    /// Whether parameters want gradients.
+    learns: bool,
 }
 
 impl<'a> Tape<'a> {
     /// A tape that records, for training.
     pub fn recording(store: &'a ParamStore) -> Self {
-        Self { store, steps: Some(RefCell::default()), leaves: RefCell::new(0) }
+        Self { store, steps: Some(RefCell::default()), leaves: RefCell::new(0), learns: true }
+    }
+
+    /// A tape that records for its leaves alone: derivatives in the data, at no cost for those in the parameters.
+    pub fn of_inputs(store: &'a ParamStore) -> Self {
+        Self { learns: false, ..Self::recording(store) }
     }
 
     /// A tape that records nothing, for sampling and measuring.
     pub fn inference(store: &'a ParamStore) -> Self {
-        Self { store, steps: None, leaves: RefCell::new(0) }
+        Self { store, steps: None, leaves: RefCell::new(0), learns: false }
     }
 
     /// Whether operations are recorded.
@@ -129,9 +136,9 @@ impl<'a> Tape<'a> {
         self.store
     }
 
-    /// The `index`-th parameter; tracked while recording, unless it is frozen.
+    /// The `index`-th parameter; tracked while recording for training, unless it is frozen.
     pub fn parameter(&self, index: usize) -> Value {
-        let wanted = self.is_recording() && self.store.is_trainable(index);
+        let wanted = self.learns && self.store.is_trainable(index);
         Value {
             tensor: self.store.tensor(index).clone(),
             slot: Slot(wanted.then_some(Node::Parameter(index))),
@@ -210,7 +217,7 @@ impl<'a> Tape<'a> {
     where
         F: Fn(&Tape<'a>, &[Value]) -> Result<Value> + 'a,
     {
-        let store = self.store;
+        let (store, learns) = (self.store, self.learns);
         let quiet = Tape::inference(store);
         let constants: Vec<Value> =
             inputs.iter().map(|input| Value::constant(input.tensor.clone())).collect();
@@ -222,7 +229,7 @@ impl<'a> Tape<'a> {
         let node = Slot(Some(self.fresh()));
         // Parameters inside f want gradients even where no input does, so the step is kept in any case.
         Ok(self.record(output, &[node], move |gradient, to| {
-            let inner = Tape::recording(store);
+            let inner = Tape { learns, ..Tape::recording(store) };
             let leaves: Vec<Value> =
                 outer.iter().map(|input| inner.leaf(input.tensor.clone())).collect();
             let root = f(&inner, &leaves)?;
@@ -406,6 +413,21 @@ mod tests {
         assert!(
             tape.backward(&root, ones()).unwrap_err().to_string().contains("nothing was recorded")
         );
+    }
+
+    #[test]
+    fn a_tape_of_inputs_learns_nothing() {
+        let store = store();
+        let tape = Tape::of_inputs(&store);
+        let x = tape.leaf(ones());
+        let root = matmul(&tape, &x, &tape.parameter(0));
+        let gradients = tape.backward(&root, ones()).unwrap();
+        let expected = ones().matmul(&store.tensor(0).t().unwrap()).unwrap();
+        assert_eq!(
+            gradients.value(&x).unwrap().to_vec2::<f64>().unwrap(),
+            expected.to_vec2::<f64>().unwrap()
+        );
+        assert!(gradients.parameter(0).is_none());
     }
 
     #[test]
