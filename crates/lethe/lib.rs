@@ -4,6 +4,7 @@
 //! [`protocol`] → [`study`] → [`run`] is the main river; each of its reaches is a module of its own.
 
 pub mod alone;
+pub mod coverage;
 pub mod device;
 pub mod exit;
 pub mod hub;

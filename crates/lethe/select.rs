@@ -1,5 +1,6 @@
 //! What an arm keeps of the tasks behind it: the policies' numbers, from the probe.
 
+use crate::coverage::KernelCoverage;
 use crate::interrupt::Interrupt;
 use crate::learn::words;
 use crate::meter::Meter;
@@ -8,8 +9,8 @@ use anyhow::{Context, Result, bail};
 use candle_core::{DType, Tensor};
 use lethe_candlex::rng::Seed;
 use lethe_continual::{
-    Arm, Balance, Candidate, ClassId, ContinualError, Coverage, Evidence, ExampleId, Features,
-    Needs, Policy, ReplayBuffer, SelectionRequest, Selector,
+    Arm, Balance, Candidate, ClassId, Coverage, Evidence, ExampleId, Features, Needs, Policy,
+    ReplayBuffer, SelectionRequest, Selector,
 };
 use lethe_diffusion::denoiser::Denoiser;
 use lethe_hopfield::Representation;
@@ -193,16 +194,8 @@ impl Selecting<'_> {
         let energies = new.distance().full(&from, &targets, beta)?;
         let log_partition =
             energies.iter().map(|energy| (next.len() as f64).ln() - beta * energy).collect();
-        Ok(Some(KernelCoverage {
-            affinities: affinities(&from, &to, beta)?,
-            log_partition,
-            positions: positions(ids),
-        }))
+        Ok(Some(KernelCoverage::new(affinities(&from, &to, beta)?, log_partition, ids)))
     }
-}
-
-fn positions(ids: &[u64]) -> BTreeMap<ExampleId, usize> {
-    ids.iter().map(|&id| ExampleId(id)).zip(0..).collect()
 }
 
 /// −β/2 ‖x_k − ξ_r‖², [candidates][targets].
@@ -214,30 +207,4 @@ fn affinities(targets: &Tensor, candidates: &Tensor, beta: f64) -> Result<Vec<Ve
         .broadcast_sub(&norms(candidates)?.unsqueeze(1)?)?
         .minimum(0f64)?;
     Ok((squares * beta)?.to_vec2::<f32>()?)
-}
-
-/// log (kernel(x_k, r) / Z_new(x_k)).
-struct KernelCoverage {
-    affinities: Vec<Vec<f32>>,
-    log_partition: Vec<f64>,
-    positions: BTreeMap<ExampleId, usize>,
-}
-
-impl Coverage for KernelCoverage {
-    fn n_targets(&self) -> usize {
-        self.log_partition.len()
-    }
-
-    fn log_affinities(&self, candidate: ExampleId, out: &mut [f64]) -> Result<(), ContinualError> {
-        // An id that is not known has no affinity to anything.
-        let Some(&position) = self.positions.get(&candidate) else {
-            out.fill(f64::NEG_INFINITY);
-            return Ok(());
-        };
-        let rows = self.affinities[position].iter().zip(&self.log_partition);
-        out.iter_mut()
-            .zip(rows)
-            .for_each(|(out, (affinity, log_z))| *out = f64::from(*affinity) - log_z);
-        Ok(())
-    }
 }
