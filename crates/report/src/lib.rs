@@ -21,6 +21,7 @@
 
 mod analysis;
 mod claims;
+mod document;
 mod error;
 mod figure;
 mod folder;
