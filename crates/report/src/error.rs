@@ -42,6 +42,20 @@ pub enum Error {
         /// What it holds.
         got: String,
     },
+    /// An article was put together in a way that is no page.
+    #[error(
+        "article {article:?}, {thing}: expected {expected}, got {got}; mend what makes the article"
+    )]
+    Article {
+        /// Its title.
+        article: String,
+        /// What is wrong in it.
+        thing: String,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        got: String,
+    },
 }
 
 impl Error {

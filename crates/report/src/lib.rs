@@ -1,6 +1,7 @@
 //! From the ledger to tables, figures and one page.
 //!
-//! [`write()`] reads a run folder and writes into it
+//! Two kinds of pages are made of the same parts. [`article`] is for those whose author arranges
+//! [tables](table) and [figures](figure). [`write()`] reads a run folder and writes into it
 //!
 //! | file           | what                                                                      |
 //! |----------------|---------------------------------------------------------------------------|
@@ -20,18 +21,20 @@
 //! The same folder gives the same bytes. This room opens no checkpoint and knows no tensor.
 
 mod analysis;
+pub mod article;
 mod claims;
+mod document;
 mod error;
-mod figure;
+pub mod figure;
 mod folder;
 mod gauge;
 mod markup;
-mod number;
+pub mod number;
 mod page;
 mod section;
 mod sprite;
 mod study;
-mod table;
+pub mod table;
 
 #[cfg(test)]
 mod synthetic;

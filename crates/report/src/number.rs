@@ -6,35 +6,36 @@ use lethe_ledger::statistics::Interval;
 const MINUS: char = '\u{2212}';
 
 /// Three significant digits.
-pub(crate) fn short(value: f64) -> String {
+pub fn short(value: f64) -> String {
     with_decimals(value, decimals(value.abs()))
 }
 
 /// Estimate and interval with the same decimals: those that the interval's width deserves.
-pub(crate) fn interval(interval: &Interval) -> String {
+pub fn interval(interval: &Interval) -> String {
+    let [estimate, low, high] = interval_parts(interval);
+    format!("{estimate} [{low}, {high}]")
+}
+
+/// Estimate, low and high of [`interval()`].
+pub(crate) fn interval_parts(interval: &Interval) -> [String; 3] {
     let decimals = interval_decimals(interval);
-    format!(
-        "{} [{}, {}]",
-        with_decimals(interval.estimate, decimals),
-        with_decimals(interval.low, decimals),
-        with_decimals(interval.high, decimals)
-    )
+    [interval.estimate, interval.low, interval.high].map(|value| with_decimals(value, decimals))
 }
 
 /// A share as a percentage.
-pub(crate) fn percent(share: f64) -> String {
+pub fn percent(share: f64) -> String {
     let percentage = share * 100.0;
     let decimals = if percentage.abs() < 10.0 { 1 } else { 0 };
     format!("{} %", with_decimals(percentage, decimals))
 }
 
 /// A probability; a tiny one as a bound.
-pub(crate) fn probability(p: f64) -> String {
+pub fn probability(p: f64) -> String {
     if p < 1e-4 { "< 0.0001".to_owned() } else { with_decimals(p, 4) }
 }
 
 /// A count with thin spaces between thousands.
-pub(crate) fn count(n: u64) -> String {
+pub fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -47,13 +48,13 @@ pub(crate) fn count(n: u64) -> String {
 }
 
 /// A count and its noun: `1 run`, `3 runs`.
-pub(crate) fn counted(n: usize, noun: &str) -> String {
+pub fn counted(n: usize, noun: &str) -> String {
     let ending = if n == 1 { "" } else { "s" };
     format!("{} {noun}{ending}", count(n as u64))
 }
 
 /// Fixed decimals, or powers of ten where they would need more than six.
-pub(crate) fn with_decimals(value: f64, decimals: i32) -> String {
+pub fn with_decimals(value: f64, decimals: i32) -> String {
     if !value.is_finite() {
         return "–".to_owned();
     }
@@ -71,11 +72,19 @@ fn scientific(magnitude: f64) -> String {
     let text = format!("{magnitude:.2e}");
     match text.split_once('e') {
         Some((mantissa, exponent)) => {
-            let exponent: String = exponent.chars().map(superscript).collect();
-            format!("{mantissa}·10{exponent}")
+            format!("{mantissa}·10{}", raised(exponent))
         }
         None => text,
     }
+}
+
+/// `10⁻³`.
+pub fn power_of_ten(exponent: i32) -> String {
+    format!("10{}", raised(&exponent.to_string()))
+}
+
+fn raised(exponent: &str) -> String {
+    exponent.chars().map(superscript).collect()
 }
 
 fn superscript(character: char) -> char {
@@ -96,7 +105,7 @@ fn superscript(character: char) -> char {
 }
 
 /// Decimals that show three significant digits.
-pub(crate) fn decimals(magnitude: f64) -> i32 {
+pub fn decimals(magnitude: f64) -> i32 {
     if magnitude == 0.0 || !magnitude.is_finite() {
         return 0;
     }
@@ -148,6 +157,7 @@ mod tests {
     fn counts_are_grouped() {
         assert_eq!((count(600), count(5000)), ("600".into(), "5000".into()));
         assert_eq!(count(1_234_567), "1\u{202F}234\u{202F}567");
+        assert_eq!((power_of_ten(-12), power_of_ten(0)), ("10⁻¹²".into(), "10⁰".into()));
         assert_eq!((counted(1, "run"), counted(3, "run")), ("1 run".into(), "3 runs".into()));
         assert_eq!((percent(0.0432), percent(0.5)), ("4.3 %".into(), "50 %".into()));
         assert_eq!((probability(1e-9), probability(0.04321)), ("< 0.0001".into(), "0.0432".into()));

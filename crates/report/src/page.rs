@@ -1,5 +1,6 @@
-//! The whole page: one file without scripts and without addresses to anywhere.
+//! The page of a run folder: its sections in order, and the tables beside it.
 
+use crate::document::Document;
 use crate::error::Result;
 use crate::folder::RunFolder;
 use crate::markup::Markup;
@@ -16,21 +17,19 @@ pub(crate) struct Page {
     pub(crate) tables: Vec<(&'static str, Table)>,
 }
 
-const STYLE: &str = include_str!("style.css");
-
 /// Sections: id and name in the contents.
 const CONTENTS: [(&str, &str); 11] = [
-    ("#answer", "Answer"),
-    ("#curves", "Forgetting curves"),
-    ("#deciles", "Energy"),
-    ("#correlations", "Correlations"),
-    ("#arms", "Replay"),
-    ("#matrix", "Task matrix"),
-    ("#examples", "Examples"),
-    ("#samples", "Samples"),
-    ("#claims", "Claims"),
-    ("#training", "Training"),
-    ("#provenance", "Provenance"),
+    ("answer", "Answer"),
+    ("curves", "Forgetting curves"),
+    ("deciles", "Energy"),
+    ("correlations", "Correlations"),
+    ("arms", "Replay"),
+    ("matrix", "Task matrix"),
+    ("examples", "Examples"),
+    ("samples", "Samples"),
+    ("claims", "Claims"),
+    ("training", "Training"),
+    ("provenance", "Provenance"),
 ];
 
 /// Renders a run folder with intervals from this bootstrap.
@@ -49,55 +48,21 @@ pub(crate) fn render(folder: &RunFolder, bootstrap: Bootstrap) -> Result<Page> {
     tables.push(("claims.csv", section::claims::write(&context, &mut main)));
     section::training::write(&context, &mut main);
     section::provenance::write(&context, &mut main);
-    Ok(Page { html: document(&context, &main).as_str().to_owned(), tables })
+    Ok(Page { html: document(&context, &main), tables })
 }
 
-fn document(context: &Context<'_>, main: &Markup) -> Markup {
+fn document(context: &Context<'_>, main: &Markup) -> String {
     let manifest = context.view.study.manifest();
+    let facts = format!(
+        "{} · {} · {} · {} probed · {}",
+        manifest.data.source,
+        tasks(&manifest.tasks),
+        number::counted(manifest.runs.len(), "run"),
+        number::counted(context.view.study.examples().len(), "example"),
+        manifest.device
+    );
     let title = format!("{}: what did the model forget?", manifest.name);
-    let mut page = Markup::new();
-    page.constant("<!DOCTYPE html>\n").element("html", &[("lang", "en")], |html| {
-        html.element("head", &[], |head| {
-            head.void("meta", &[("charset", "utf-8")]);
-            let viewport = "width=device-width, initial-scale=1";
-            head.void("meta", &[("name", "viewport"), ("content", viewport)]);
-            head.void("meta", &[("name", "color-scheme"), ("content", "light dark")]);
-            head.leaf("title", &[], &title);
-            head.element("style", &[], |style| {
-                style.constant(STYLE);
-            });
-        });
-        html.line().element("body", &[], |body| {
-            write_header(context, &title, body);
-            body.element("main", &[], |place| {
-                place.append(main);
-            });
-        });
-    });
-    page.line();
-    page
-}
-
-fn write_header(context: &Context<'_>, title: &str, body: &mut Markup) {
-    let manifest = context.view.study.manifest();
-    body.element("header", &[], |header| {
-        header.leaf("h1", &[], title);
-        let facts = format!(
-            "{} · {} · {} · {} probed · {}",
-            manifest.data.source,
-            tasks(&manifest.tasks),
-            number::counted(manifest.runs.len(), "run"),
-            number::counted(context.view.study.examples().len(), "example"),
-            manifest.device
-        );
-        header.leaf("p", &[("class", "facts")], &facts);
-        header.element("nav", &[("aria-label", "Sections")], |nav| {
-            for (target, name) in CONTENTS {
-                nav.leaf("a", &[("href", target)], name).text(" ");
-            }
-        });
-    });
-    body.line();
+    Document { title: &title, facts: &facts, contents: &CONTENTS }.around(main)
 }
 
 /// `2 tasks of 5 classes`, or the sizes one by one.

@@ -2,91 +2,75 @@
 //!
 //! A figure has a title and a description for those who cannot see it. It scales with its place;
 //! lengths here are in units of its own grid, about one pixel on a screen of medium width.
+//! Numbers without a place (not finite, or not above zero on a logarithmic axis) are left out, and
+//! the figure and its description say how many.
 
 mod bars;
 mod frame;
 mod heat;
+mod ink;
 mod line;
 mod scale;
 mod scatter;
 
-pub(crate) use bars::{Bar, BarChart};
-pub(crate) use frame::{Axis, Size};
-pub(crate) use heat::HeatMap;
-pub(crate) use line::{LineChart, Series};
-pub(crate) use scatter::Scatter;
+pub use bars::{Bar, BarChart};
+pub use frame::{Axis, Size};
+pub use heat::HeatMap;
+pub use ink::Ink;
+pub use line::{LineChart, Series};
+pub use scale::Spacing;
+pub use scatter::{Cloud, Scatter};
+
+pub(crate) use ink::write_legend;
 
 use crate::markup::Markup;
+use crate::number;
 
-/// Name, title and description of a figure; the name is unique on the page.
+/// Name, title and description of a figure.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Caption {
-    pub(crate) name: String,
-    pub(crate) title: String,
-    pub(crate) description: String,
+pub struct Caption {
+    /// Unique on the page: ASCII letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// What the figure shows, in a few words.
+    pub title: String,
+    /// What a reader would see: its message in numbers.
+    pub description: String,
 }
 
-/// How a line, a bar or a point looks: a class of the page's style.
-///
-/// Six hues that stay apart for colour-blind readers, each solid, dashed or dotted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ink(pub(crate) &'static str);
+impl Caption {
+    /// A caption of three texts, as the fields are.
+    pub fn new(
+        name: impl Into<String>,
+        title: impl Into<String>,
+        description: impl Into<String>,
+    ) -> Self {
+        Self { name: name.into(), title: title.into(), description: description.into() }
+    }
 
-impl Ink {
-    /// The reference: the colour of the text.
-    pub(crate) const REFERENCE: Self = Self("ink0");
-    /// The control: what changes without a new task.
-    pub(crate) const CONTROL: Self = Self("ink6 dashed");
-    /// A range without a line: what chance gives.
-    pub(crate) const RANGE: Self = Self("ink6 range");
-    pub(crate) const BLUE: Self = Self("ink1");
-    pub(crate) const RED: Self = Self("ink2");
-    pub(crate) const GREEN: Self = Self("ink3");
-
-    /// The look of an arm, the same in every figure.
-    pub(crate) fn of_arm(arm: &str) -> Self {
-        Self(match arm {
-            "none" | "task-1" => "ink0",
-            "control" => "ink6 dashed",
-            "random" => "ink1",
-            "class-balanced" => "ink1 dashed",
-            "top-energy" => "ink2",
-            "stratified-energy" => "ink2 dashed",
-            "energy-weighted" => "ink2 dotted",
-            "joint" => "ink3",
-            "herding" => "ink3 dashed",
-            "k-center" => "ink3 dotted",
-            "bottom-energy" => "ink4",
-            "greedy" => "ink4 dashed",
-            "gradient-diversity" => "ink4 dotted",
-            "top-loss" => "ink5",
-            "nearest-neighbour" => "ink5 dashed",
-            "interference" => "ink5 dotted",
-            "most-forgotten" => "ink1 dotted",
-            _ => "ink6",
-        })
+    /// The caption of a figure that leaves out `n` numbers.
+    fn leaving_out(&self, n: usize) -> Self {
+        let mut caption = self.clone();
+        if n > 0 {
+            let what = number::counted(n, "value");
+            let why = "not finite, or not above zero on a logarithmic axis";
+            caption.description.push_str(&format!(" Left out: {what}, {why}."));
+        }
+        caption
     }
 }
 
-/// Appends the legend of a figure: a swatch and a name for each entry.
-pub(crate) fn write_legend(page: &mut Markup, entries: &[(Ink, String)]) {
-    page.element("ul", &[("class", "legend")], |list| {
-        for (ink, name) in entries {
-            list.element("li", &[], |item| {
-                let size = [("viewBox", "0 0 28 10"), ("aria-hidden", "true")];
-                item.element("svg", &size, |swatch| draw_swatch(*ink, swatch));
-                item.text(name);
-            });
-        }
-    });
+/// A drawn figure, ready for a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Figure {
+    /// The name of its [`Caption`].
+    pub(crate) name: String,
+    pub(crate) markup: Markup,
 }
 
-fn draw_swatch(ink: Ink, swatch: &mut Markup) {
-    if ink == Ink::RANGE {
-        swatch.void("path", &[("class", "band ink6"), ("d", "M0,0H28V10H0Z")]);
-    } else {
-        let class = format!("line {}", ink.0);
-        swatch.void("path", &[("class", &class), ("d", "M1,5H27")]);
+impl Figure {
+    /// The figure as SVG.
+    pub fn as_str(&self) -> &str {
+        self.markup.as_str()
     }
 }
 

@@ -4,21 +4,19 @@ use super::*;
 use lethe_ledger::statistics::Interval;
 
 fn caption() -> Caption {
-    Caption { name: "f".into(), title: "T <1>".into(), description: "D".into() }
+    Caption::new("f", "T <1>", "D")
 }
 
 fn chart() -> LineChart {
     LineChart {
         caption: caption(),
         size: Size { width: 100.0, height: 100.0 },
-        x: Axis { label: "x".into(), ticks: Some(vec![]) },
-        y: Axis { label: "y & z".into(), ticks: Some(vec![(0.0, "0".into())]) },
+        x: Axis::new("x").with_ticks(vec![]),
+        y: Axis::new("y & z").with_ticks(vec![(0.0, "0".into())]),
         series: vec![Series {
-            ink: Ink::BLUE,
-            points: vec![(0.0, 0.0), (1.0, 1.0)],
             band: vec![(0.0, 0.0), (0.5, 1.0)],
             has_markers: true,
-            is_range: false,
+            ..Series::plain(Ink::BLUE, vec![(0.0, 0.0), (1.0, 1.0)])
         }],
         marks: vec![(1.0, "end".into())],
         includes_zero: true,
@@ -56,14 +54,8 @@ fn a_range_has_a_band_and_no_line() {
 
 #[test]
 fn a_scatter_is_one_path_of_dots() {
-    let scatter = Scatter {
-        caption: caption(),
-        size: Size::PANEL,
-        x: Axis::new("x"),
-        y: Axis::new("y"),
-        ink: Ink::REFERENCE,
-        points: vec![(0.0, 0.0), (1.0, 2.0), (0.5, 1.0)],
-    };
+    let cloud = Cloud::new(Ink::REFERENCE, vec![(0.0, 0.0), (1.0, 2.0), (0.5, 1.0)]);
+    let scatter = Scatter::new(caption(), Axis::new("x"), Axis::new("y"), vec![cloud]);
     let svg = scatter.draw();
     assert_eq!(svg.as_str().matches("h0").count(), 3);
     assert_eq!(svg.as_str().matches("class=\"cloud ink0\"").count(), 1);
@@ -72,11 +64,7 @@ fn a_scatter_is_one_path_of_dots() {
 #[test]
 fn bars_show_estimate_interval_and_zero() {
     let interval = Interval { estimate: 1.0, low: 0.5, high: 2.0, n: 10 };
-    let bars = BarChart {
-        caption: caption(),
-        label: "gain".into(),
-        bars: vec![Bar { name: "top & random".into(), ink: Ink::RED, interval }],
-    };
+    let bars = BarChart::new(caption(), "gain", vec![Bar::new("top & random", Ink::RED, interval)]);
     let svg = bars.draw();
     // Zero to two with a room of 4 % on 116..310: 0 at 123.19, 0.5 at 168.09, 2 at 302.81.
     assert!(svg.as_str().contains(r#"<line class="zero" x1="123.19""#), "{}", svg.as_str());
@@ -92,13 +80,12 @@ fn bars_show_estimate_interval_and_zero() {
 
 #[test]
 fn a_heat_map_shades_from_low_to_high_and_marks_what_is_missing() {
+    let names = || vec!["1".to_owned(), "2".to_owned()];
+    let cells = vec![vec![Some(0.1), None], vec![Some(0.3), Some(0.2)]];
     let map = HeatMap {
-        caption: caption(),
         heading: "none".into(),
-        rows: vec!["1".into(), "2".into()],
-        columns: vec!["1".into(), "2".into()],
-        cells: vec![vec![Some(0.1), None], vec![Some(0.3), Some(0.2)]],
-        range: (0.1, 0.3),
+        has_scale: false,
+        ..HeatMap::new(caption(), ("after", names()), ("of", names()), cells)
     };
     let svg = map.draw();
     for opacity in ["0.06", "0.56", "0.31"] {
@@ -115,7 +102,7 @@ fn empty_charts_draw_without_numbers() {
     empty.series.clear();
     empty.marks.clear();
     assert!(!empty.draw().as_str().contains("NaN"));
-    let bars = BarChart { caption: caption(), label: String::new(), bars: vec![] };
+    let bars = BarChart::new(caption(), "", vec![]);
     assert!(!bars.draw().as_str().contains("NaN"));
 }
 

@@ -3,7 +3,7 @@
 use super::{Context, figure, missing, paragraph, section};
 use crate::analysis::arms::{self, ArmRow};
 use crate::analysis::{NONE, Outcome};
-use crate::figure::{Bar, BarChart, Caption, Ink};
+use crate::figure::{Bar, BarChart, Caption, Figure, Ink};
 use crate::markup::Markup;
 use crate::number;
 use crate::table::{Cell, Column, Table};
@@ -48,14 +48,14 @@ fn write_figure(context: &Context<'_>, rows: &[ArmRow], body: &mut Markup) {
         ("buffered", "mitigation, buffered examples", |row| &row.buffered),
         ("newest", "R on the newest task", |row| &row.newest),
     ];
-    let panels: Vec<Markup> = charts
+    let panels: Vec<Figure> = charts
         .iter()
         .filter_map(|(name, label, pick)| {
             let bars: Vec<Bar> = rows
                 .iter()
                 .filter_map(|row| {
                     let interval = *pick(row).as_ref().ok()?;
-                    Some(Bar { name: row.arm.clone(), ink: Ink::of_arm(&row.arm), interval })
+                    Some(Bar::new(row.arm.clone(), Ink::of_arm(&row.arm), interval))
                 })
                 .collect();
             let words: Vec<String> = bars
@@ -67,7 +67,7 @@ fn write_figure(context: &Context<'_>, rows: &[ArmRow], body: &mut Markup) {
                 title: (*label).to_owned(),
                 description: format!("{}.", words.join("; ")),
             };
-            let chart = BarChart { caption, label: format!("{label} (pixel²)"), bars };
+            let chart = BarChart::new(caption, format!("{label} (pixel²)"), bars);
             (!chart.bars.is_empty()).then(|| chart.draw())
         })
         .collect();

@@ -132,11 +132,12 @@ fn chart(
     let series = drawn
         .iter()
         .map(|(ink, curve)| Series {
-            ink: *ink,
-            points: curve.points.iter().map(|(step, mean)| (*step, mean.estimate)).collect(),
             band: curve.points.iter().map(|(_, mean)| (mean.low, mean.high)).collect(),
             has_markers: curve.points.len() <= 3,
-            is_range: false,
+            ..Series::plain(
+                *ink,
+                curve.points.iter().map(|(step, mean)| (*step, mean.estimate)).collect(),
+            )
         })
         .collect();
     let ends = curves::boundaries(&context.view);

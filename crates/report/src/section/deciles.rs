@@ -2,7 +2,7 @@
 
 use super::{Context, figure, level, missing, paragraph, section};
 use crate::analysis::deciles::{self, Profile};
-use crate::figure::{Axis, Caption, Ink, LineChart, Scatter, Series, Size};
+use crate::figure::{Axis, Caption, Cloud, Figure, Ink, LineChart, Scatter, Series, Size};
 use crate::gauge::EnergyForm;
 use crate::markup::Markup;
 use crate::number;
@@ -91,12 +91,11 @@ fn bound(p: f64) -> String {
 }
 
 fn over_deciles(ink: Ink, means: &[Interval]) -> Series {
+    let points = means.iter().enumerate().map(|(d, mean)| ((d + 1) as f64, mean.estimate));
     Series {
-        ink,
-        points: means.iter().enumerate().map(|(d, mean)| ((d + 1) as f64, mean.estimate)).collect(),
         band: means.iter().map(|mean| (mean.low, mean.high)).collect(),
         has_markers: true,
-        is_range: false,
+        ..Series::plain(ink, points.collect())
     }
 }
 
@@ -109,7 +108,7 @@ fn caption(profile: &Profile, what: &str, description: String) -> Caption {
     }
 }
 
-fn levels_panel(profile: &Profile) -> Markup {
+fn levels_panel(profile: &Profile) -> Figure {
     let chart = LineChart {
         caption: caption(profile, "error", ends("R after", &profile.after)),
         size: Size::PANEL,
@@ -125,7 +124,7 @@ fn levels_panel(profile: &Profile) -> Markup {
     chart.draw()
 }
 
-fn increment_panel(profile: &Profile) -> Markup {
+fn increment_panel(profile: &Profile) -> Figure {
     let shuffled = Series { is_range: true, ..over_deciles(Ink::RANGE, &profile.shuffled) };
     let mut series = vec![shuffled];
     if let Ok(control) = &profile.control {
@@ -145,17 +144,15 @@ fn increment_panel(profile: &Profile) -> Markup {
     chart.draw()
 }
 
-fn scatter(profile: &Profile) -> Markup {
+fn scatter(profile: &Profile) -> Figure {
     let unit = if profile.form == EnergyForm::Distance { " (pixel²)" } else { "" };
     let description = format!("One point for each of {} examples.", profile.n);
-    let scatter = Scatter {
-        caption: caption(profile, "scatter", description),
-        size: Size::PANEL,
-        x: Axis::new(format!("energy, {} form{unit}", profile.form.name())),
-        y: Axis::new("increment ΔR of each example"),
-        ink: Ink::RED,
-        points: profile.points.clone(),
-    };
+    let scatter = Scatter::new(
+        caption(profile, "scatter", description),
+        Axis::new(format!("energy, {} form{unit}", profile.form.name())),
+        Axis::new("increment ΔR of each example"),
+        vec![Cloud::new(Ink::RED, profile.points.clone())],
+    );
     scatter.draw()
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Context, figure, missing, paragraph, section};
 use crate::analysis::matrix;
-use crate::figure::{Caption, HeatMap};
+use crate::figure::{Caption, Figure, HeatMap, Spacing};
 use crate::markup::Markup;
 use crate::table::{Cell, Column, Table};
 use lethe_ledger::Split;
@@ -37,7 +37,7 @@ fn write_maps(context: &Context<'_>, matrices: &[(&String, RetentionMatrix)], bo
     let range = numbers.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &number| {
         (low.min(number), high.max(number))
     });
-    let maps: Vec<Markup> = matrices
+    let maps: Vec<Figure> = matrices
         .iter()
         .filter(|(_, matrix)| !values(matrix).is_empty())
         .map(|(arm, matrix)| map(arm, matrix, range))
@@ -60,7 +60,7 @@ fn sizes(context: &Context<'_>) -> String {
     (1..=view.last()).map(size).collect::<Vec<String>>().join(", ")
 }
 
-fn map(arm: &str, matrix: &RetentionMatrix, range: (f64, f64)) -> Markup {
+fn map(arm: &str, matrix: &RetentionMatrix, range: (f64, f64)) -> Figure {
     let tasks: Vec<String> = (1..=matrix.n_tasks()).map(|task| task.to_string()).collect();
     let row = |i: usize| (1..=matrix.n_tasks()).map(|j| matrix.get(i, j)).collect();
     let map = HeatMap {
@@ -70,10 +70,15 @@ fn map(arm: &str, matrix: &RetentionMatrix, range: (f64, f64)) -> Markup {
             description: "Mean reconstruction error by task learned (rows) and task of the examples (columns).".into(),
         },
         heading: arm.to_owned(),
+        row_label: "after task".to_owned(),
         rows: tasks.clone(),
+        column_label: "examples of task".to_owned(),
         columns: tasks,
         cells: (1..=matrix.n_tasks()).map(row).collect(),
         range,
+        spacing: Spacing::Linear,
+        middle: None,
+        has_scale: false,
     };
     map.draw()
 }

@@ -13,7 +13,7 @@ pub(crate) mod samples;
 pub(crate) mod training;
 
 use crate::analysis::View;
-use crate::figure::{Ink, write_legend};
+use crate::figure::{Figure, Ink, write_legend};
 use crate::folder::RunFolder;
 use crate::gauge::Scope;
 use crate::markup::Markup;
@@ -66,12 +66,7 @@ pub(crate) fn level(level: f64) -> String {
 }
 
 /// A section with its heading.
-pub(crate) fn section(
-    page: &mut Markup,
-    id: &'static str,
-    title: &str,
-    inside: impl FnOnce(&mut Markup),
-) {
+pub(crate) fn section(page: &mut Markup, id: &str, title: &str, inside: impl FnOnce(&mut Markup)) {
     page.line().element("section", &[("id", id)], |section| {
         section.leaf("h2", &[], title).line();
         inside(section);
@@ -94,7 +89,7 @@ pub(crate) fn missing(page: &mut Markup, why: &str) {
 /// Panels beside each other with one legend and one caption.
 pub(crate) fn figure(
     page: &mut Markup,
-    panels: &[Markup],
+    panels: &[Figure],
     legend: &[(Ink, String)],
     caption: &str,
 ) {
@@ -102,7 +97,7 @@ pub(crate) fn figure(
         let class = if panels.len() > 1 { "panels" } else { "single" };
         figure.element("div", &[("class", class)], |row| {
             for panel in panels {
-                row.append(panel);
+                row.append(&panel.markup);
             }
         });
         if !legend.is_empty() {

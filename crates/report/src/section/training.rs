@@ -1,7 +1,7 @@
 //! How the trainings went.
 
 use super::{Context, figure, missing, paragraph, section};
-use crate::figure::{Axis, Caption, Ink, LineChart, Series, Size};
+use crate::figure::{Axis, Caption, Figure, Ink, LineChart, Series, Size};
 use crate::markup::Markup;
 use lethe_ledger::TrainingRecord;
 use std::collections::BTreeMap;
@@ -81,7 +81,7 @@ fn write_losses(who: &str, trainings: &Trainings<'_>, body: &mut Markup) {
 
 fn write_quartiles(who: &str, trainings: &Trainings<'_>, body: &mut Markup) {
     let inks = [Ink::BLUE, Ink::GREEN, Ink::REFERENCE, Ink::RED];
-    let panels: Vec<Markup> = trainings
+    let panels: Vec<Figure> = trainings
         .iter()
         .filter(|((_, arm), _)| ["task-1", "none"].contains(arm))
         .filter_map(|((task, arm), records)| {
@@ -112,7 +112,7 @@ fn write_quartiles(who: &str, trainings: &Trainings<'_>, body: &mut Markup) {
     );
 }
 
-fn panel(name: String, label: String, series: Vec<Series>) -> Markup {
+fn panel(name: String, label: String, series: Vec<Series>) -> Figure {
     let chart = LineChart {
         caption: Caption {
             name,
