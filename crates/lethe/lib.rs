@@ -9,6 +9,7 @@ pub mod device;
 pub mod exit;
 pub mod hub;
 pub mod interrupt;
+pub mod lab;
 pub mod learn;
 pub mod measure;
 pub mod meter;

@@ -36,6 +36,7 @@ enum Command {
     #[command(subcommand)]
     Data(verb::data::Command),
     Energy(verb::energy::Arguments),
+    Mhn(verb::mhn::Arguments),
     /// Look at checkpoints.
     #[command(subcommand)]
     Models(verb::models::Command),
@@ -70,6 +71,7 @@ fn run(command: Command) -> Result<()> {
         Command::Report(arguments) => verb::report::run(&arguments),
         Command::Data(command) => verb::data::run(&command),
         Command::Energy(arguments) => verb::energy::run(&arguments),
+        Command::Mhn(arguments) => verb::mhn::run(&arguments),
         Command::Models(command) => verb::models::run(&command),
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod data;
 pub mod energy;
+pub mod mhn;
 pub mod models;
 pub mod probe;
 pub mod report;

@@ -1,0 +1,454 @@
+//! E2: what replaying each pattern gains for each other one. The paper, section 5 and app. H.
+
+use super::replication;
+use super::setting::{Turning, is_above};
+use anyhow::Result;
+use lethe_candlex::rng::Stream;
+use lethe_hopfield::replay_gain::{gain, gain_by_adding, net_gain, susceptibility};
+use lethe_hopfield::rise::Rises;
+use lethe_hopfield::rotation::Generator;
+use lethe_hopfield::{Network, Recall};
+use lethe_ledger::statistics::{Bootstrap, Interval};
+use lethe_report::article::Section;
+use lethe_report::figure::{Bar, BarChart, Caption, HeatMap, Ink, Spacing};
+use lethe_report::number;
+use lethe_report::table::{Cell, Column, Table};
+use rayon::prelude::*;
+
+/// Rotations in which every gain is also taken by really adding the pattern.
+const ADDED: usize = 50;
+
+/// Which pattern is replayed for which: the five kinds of the paper, in the order that it claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// The outlier, for itself.
+    OutlierSelf,
+    /// A pattern of the cluster, for itself.
+    ClusterSelf,
+    /// One of the cluster for another of it.
+    WithinCluster,
+    /// The outlier for one of the cluster.
+    ClusterFromOutlier,
+    /// One of the cluster for the outlier.
+    OutlierFromCluster,
+}
+
+impl Family {
+    /// All, by net gain.
+    pub const ALL: [Self; 5] = [
+        Self::OutlierSelf,
+        Self::ClusterSelf,
+        Self::WithinCluster,
+        Self::ClusterFromOutlier,
+        Self::OutlierFromCluster,
+    ];
+
+    /// The family of one cell of the map, the cluster having `cluster` patterns.
+    pub fn of(target: usize, source: usize, cluster: usize) -> Self {
+        match (target == cluster, source == cluster) {
+            (true, true) => Self::OutlierSelf,
+            (false, true) => Self::ClusterFromOutlier,
+            (true, false) => Self::OutlierFromCluster,
+            (false, false) if target == source => Self::ClusterSelf,
+            (false, false) => Self::WithinCluster,
+        }
+    }
+
+    /// Its name on pages and in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OutlierSelf => "outlier, self",
+            Self::ClusterSelf => "cluster, self",
+            Self::WithinCluster => "within cluster",
+            Self::ClusterFromOutlier => "outlier → cluster",
+            Self::OutlierFromCluster => "cluster → outlier",
+        }
+    }
+
+    fn ink(self) -> Ink {
+        [Ink::RED, Ink::BLUE, Ink::GREEN, Ink::PLUM, Ink::OCHRE][self as usize]
+    }
+}
+
+/// Which family gains more than which: the paper leaves the two between outlier and cluster unordered.
+const ORDER: [[Family; 2]; 4] = [
+    [Family::OutlierSelf, Family::ClusterSelf],
+    [Family::ClusterSelf, Family::WithinCluster],
+    [Family::WithinCluster, Family::ClusterFromOutlier],
+    [Family::WithinCluster, Family::OutlierFromCluster],
+];
+
+/// What is kept of one gain.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Gain {
+    /// G.
+    raw: f64,
+    /// G − G⁰.
+    net: f64,
+    /// ρ ΔE.
+    first_order: f64,
+}
+
+const N_FAMILIES: usize = Family::ALL.len();
+
+/// The gains at one angle.
+struct AtAngle {
+    angle: f64,
+    /// Mean gain of each (target, source), [n + 1, n + 1].
+    map: Vec<Gain>,
+    /// Mean gain of each family in each rotation.
+    families: Vec<[Gain; N_FAMILIES]>,
+    /// In how many single cells the exact net gain lies below its first order although the energy rose.
+    below: usize,
+}
+
+impl AtAngle {
+    fn family(&self, family: Family, of: impl Fn(&Gain) -> f64) -> Vec<f64> {
+        self.families.iter().map(|gains| of(&gains[family as usize])).collect()
+    }
+}
+
+/// Writes the section: claims, maps, families, tables.
+///
+/// # Errors
+/// When an interval is undefined.
+pub fn write(turning: &Turning, section: &mut Section) -> Result<()> {
+    section.paragraph(
+        "One replayed copy of pattern r lowers the energy of the old state of pattern k. \
+         The gain is taken net of what the same copy gains without a change of task; \
+         to first order it is the susceptibility times the energy rise.",
+    );
+    section.law(
+        "G = E(x | X_new) − E(x | X_new ∪ {ξ_r}) = (1/β) log(1 + p_r exp(βΔE))   (eq. 13, 14)",
+    );
+    section.law("G − G⁰ ≈ ρ ΔE,   G⁰ = (1/β) log(1 + p_r),   ρ = p_r/(1 + p_r)");
+    let all: Vec<AtAngle> = turning.rises.iter().map(|rises| at_angle(turning, rises)).collect();
+    write_identity(turning, section)?;
+    for found in &all {
+        write_claims(turning, found, section)?;
+    }
+    write_bars(turning, &all, section)?;
+    write_maps(turning, &all, section);
+    section.table("replay", families(turning, &all)?);
+    section.hidden_table("replay-map", map(turning, &all));
+    section.hidden_table("replay-rotations", rotations(&all));
+    Ok(())
+}
+
+/// The families that the geometry has: a cluster of one has no pairs.
+fn present(turning: &Turning) -> impl Iterator<Item = Family> {
+    let has_pairs = turning.setting.cluster > 1;
+    Family::ALL.into_iter().filter(move |family| has_pairs || *family != Family::WithinCluster)
+}
+
+fn at_angle(turning: &Turning, rises: &Rises) -> AtAngle {
+    let n = turning.recalls.len();
+    let beta = turning.setting.inverse_temperature;
+    let of_rotation = |rises: &[f64]| -> Vec<Gain> {
+        let of_target = |(recall, &rise): (&Recall, &f64)| -> Vec<Gain> {
+            let cell = |&p: &f64| Gain {
+                raw: gain(p, rise, beta),
+                net: net_gain(p, rise, beta),
+                first_order: susceptibility(p) * rise,
+            };
+            recall.association.iter().map(cell).collect()
+        };
+        turning.recalls.iter().zip(rises).flat_map(of_target).collect()
+    };
+    let rotations: Vec<&[f64]> = rises.rotations().collect();
+    let cells: Vec<Vec<Gain>> = rotations.par_iter().map(|rises| of_rotation(rises)).collect();
+    let mut sums = vec![Gain::default(); n * n];
+    let mut below = 0;
+    for (cells, rises) in cells.iter().zip(&rotations) {
+        for (at, (sum, cell)) in sums.iter_mut().zip(cells).enumerate() {
+            *sum = plus(*sum, *cell);
+            // Convexity, up to the last digits of both numbers.
+            let slack = 1e-14 * cell.first_order.abs();
+            below += usize::from(rises[at / n] > 0. && cell.net < cell.first_order - slack);
+        }
+    }
+    let count = cells.len() as f64;
+    AtAngle {
+        angle: rises.angle,
+        map: sums.into_iter().map(|sum| over(sum, count)).collect(),
+        families: cells.iter().map(|cells| family_means(cells, turning.setting.cluster)).collect(),
+        below,
+    }
+}
+
+fn family_means(cells: &[Gain], cluster: usize) -> [Gain; N_FAMILIES] {
+    let n = cluster + 1;
+    let (mut sums, mut counts) = ([Gain::default(); N_FAMILIES], [0.; N_FAMILIES]);
+    for (at, cell) in cells.iter().enumerate() {
+        let family = Family::of(at / n, at % n, cluster) as usize;
+        sums[family] = plus(sums[family], *cell);
+        counts[family] += 1.;
+    }
+    std::array::from_fn(|i| if counts[i] > 0. { over(sums[i], counts[i]) } else { sums[i] })
+}
+
+fn plus(a: Gain, b: Gain) -> Gain {
+    Gain { raw: a.raw + b.raw, net: a.net + b.net, first_order: a.first_order + b.first_order }
+}
+
+fn over(sum: Gain, n: f64) -> Gain {
+    Gain { raw: sum.raw / n, net: sum.net / n, first_order: sum.first_order / n }
+}
+
+/// A4: eq. 13 by really adding the pattern, against eq. 14.
+fn write_identity(turning: &Turning, section: &mut Section) -> Result<()> {
+    let rotations = turning.rises[0].rotations().len().min(ADDED);
+    let stream = turning.setting.rotations();
+    let worst: Vec<f64> = (0..rotations as u64)
+        .into_par_iter()
+        .map(|rotation| largest_difference(turning, stream, rotation))
+        .collect::<Result<_>>()?;
+    let worst = worst.into_iter().fold(0., f64::max);
+    let targets = turning.recalls.len();
+    section.verdict(
+        worst <= 1e-12,
+        "A4",
+        "adding the pattern (eq. 13) and the logarithm (eq. 14) agree",
+        &format!(
+            "{} gains, {worst:.1e} apart at most",
+            rotations * targets * targets * turning.rises.len()
+        ),
+    );
+    Ok(())
+}
+
+fn largest_difference(turning: &Turning, stream: Stream, rotation: u64) -> Result<f64> {
+    let (network, beta) = (&turning.network, turning.setting.inverse_temperature);
+    let generator = Generator::draw(turning.points.d(), &mut stream.at(0, rotation));
+    let angles: Vec<f64> = turning.rises.iter().map(|rises| rises.angle).collect();
+    let mut worst = 0f64;
+    for turned in generator.rotate(&angles, network.patterns())? {
+        let new = Network::new(turned, beta)?;
+        for (x, recall) in turning.points.rows().zip(&turning.recalls) {
+            let rise = new.energy(x)? - recall.energy;
+            for (&p, pattern) in recall.association.iter().zip(network.patterns().rows()) {
+                let difference = gain_by_adding(&new, pattern, x)? - gain(p, rise, beta);
+                worst = worst.max(difference.abs());
+            }
+        }
+    }
+    Ok(worst)
+}
+
+fn write_claims(turning: &Turning, found: &AtAngle, section: &mut Section) -> Result<()> {
+    let bootstrap = turning.setting.bootstrap();
+    let families: Vec<Family> = present(turning).collect();
+    let is_present = |pair: &&[Family; 2]| pair.iter().all(|family| families.contains(family));
+    for [more, less] in ORDER.iter().filter(is_present) {
+        let gap = gap(&bootstrap, found, *more, *less)?;
+        section.verdict(
+            is_above(&gap),
+            "A5",
+            &format!("{} gains more than {}, ε {}", more.name(), less.name(), found.angle),
+            &format!("difference {}", number::interval(&gap)),
+        );
+    }
+    let means = |family, of: fn(&Gain) -> f64| {
+        let values = found.family(family, of);
+        values.iter().sum::<f64>() / values.len() as f64
+    };
+    let excess =
+        |family| means(family, |gain| gain.net) / means(family, |gain| gain.first_order) - 1.;
+    let largest = families.iter().map(|&family| excess(family)).fold(f64::NEG_INFINITY, f64::max);
+    let smallest = families.iter().map(|&family| excess(family)).fold(f64::INFINITY, f64::min);
+    section.verdict(
+        (found.angle <= 0.02).then(|| largest.abs().max(smallest.abs()) <= 0.03),
+        "A6",
+        &format!("net gain is susceptibility times rise, ε {}", found.angle),
+        &format!(
+            "exact means lie {} to {} above the first order; {} of single gains below it where the energy rose",
+            number::percent(smallest),
+            number::percent(largest),
+            found.below
+        ),
+    );
+    write_replication(turning, found, section);
+    Ok(())
+}
+
+fn gap(bootstrap: &Bootstrap, found: &AtAngle, more: Family, less: Family) -> Result<Interval> {
+    let net = |family| found.family(family, |gain| gain.net);
+    Ok(bootstrap.mean_difference(&net(more), &net(less))?)
+}
+
+fn write_replication(turning: &Turning, found: &AtAngle, section: &mut Section) {
+    let Some(reference) =
+        replication::at(found.angle).filter(|_| turning.setting.is_of_the_paper())
+    else {
+        return;
+    };
+    let errors = Family::ALL.into_iter().zip(reference.net_gains).map(|(family, published)| {
+        replication::standard_errors(&found.family(family, |gain| gain.net), published)
+    });
+    let errors: Vec<f64> = errors.collect();
+    let words: Vec<String> = errors.iter().map(|error| format!("{error:+.2}")).collect();
+    section.verdict(
+        errors.iter().all(|error| error.abs() <= 3.),
+        "published",
+        &format!("the mean net gains are those of the public replication, ε {}", found.angle),
+        &format!("{} standard errors away", words.join(", ")),
+    );
+}
+
+fn write_bars(turning: &Turning, all: &[AtAngle], section: &mut Section) -> Result<()> {
+    let bootstrap = turning.setting.bootstrap();
+    let mut panels = Vec::new();
+    for found in all {
+        let mut bars = Vec::new();
+        for family in present(turning) {
+            let interval = bootstrap.mean(&found.family(family, |gain| gain.net))?;
+            bars.push(Bar::new(family.name(), family.ink(), interval));
+        }
+        let angle = found.angle;
+        let caption = Caption::new(
+            format!("families-{angle}"),
+            format!("Net replay gain by family, ε {angle}"),
+            "Five families on a logarithmic axis.",
+        );
+        let label = format!("net gain G − G⁰, ε {angle}");
+        let chart = BarChart { spacing: Spacing::Log10, ..BarChart::new(caption, label, bars) };
+        panels.push(chart.draw());
+    }
+    let caption = format!(
+        "{}; mean over {} rotations, 95 % bootstrap intervals over rotations.",
+        turning.setting.in_words(),
+        number::count(all[0].families.len() as u64)
+    );
+    section.figure(&panels, &[], &caption);
+    Ok(())
+}
+
+fn write_maps(turning: &Turning, all: &[AtAngle], section: &mut Section) {
+    let n = turning.recalls.len();
+    let names: Vec<String> =
+        (0..n).map(|k| if k + 1 == n { "out".to_owned() } else { k.to_string() }).collect();
+    let map = |found: &AtAngle, what: &str, of: fn(&Gain) -> f64| {
+        let cells: Vec<Vec<Option<f64>>> = found
+            .map
+            .chunks(n)
+            .map(|row| row.iter().map(|gain| Some(of(gain))).collect())
+            .collect();
+        let caption = Caption::new(
+            format!("map-{what}-{}", found.angle),
+            format!("{what} gain of every source for every target, ε {}", found.angle),
+            "The diagonal, each pattern for itself, is far above the rest.",
+        );
+        let heading = format!("{what} gain, ε {}", found.angle);
+        let axes = (("target", names.clone()), ("source", names.clone()));
+        HeatMap { heading, ..HeatMap::new(caption, axes.0, axes.1, cells) }.by_logarithm().draw()
+    };
+    let panels: Vec<_> = all
+        .iter()
+        .flat_map(|found| [map(found, "net", |gain| gain.net), map(found, "raw", |gain| gain.raw)])
+        .collect();
+    let caption = format!(
+        "{}; mean gain for the old fixed point of the target from replaying the source, logarithmic shades.",
+        turning.setting.in_words()
+    );
+    section.figure(&panels, &[], &caption);
+}
+
+fn families(turning: &Turning, all: &[AtAngle]) -> Result<Table> {
+    let bootstrap = turning.setting.bootstrap();
+    let beta = turning.setting.inverse_temperature;
+    let mut table = Table::new(&[
+        Column::numbers("angle", "ε"),
+        Column::words("family", "Replay"),
+        Column::numbers("association", "p"),
+        Column::intervals("net_gain", "G − G⁰"),
+        Column::intervals("first_order", "ρ ΔE"),
+        Column::intervals("raw_gain", "G"),
+        Column::numbers("baseline", "G⁰"),
+    ]);
+    for found in all {
+        for family in present(turning) {
+            let p = association(turning, family);
+            table.row(vec![
+                Cell::Number(found.angle),
+                family.name().into(),
+                Cell::Number(p),
+                Cell::Interval(bootstrap.mean(&found.family(family, |gain| gain.net))?),
+                Cell::Interval(bootstrap.mean(&found.family(family, |gain| gain.first_order))?),
+                Cell::Interval(bootstrap.mean(&found.family(family, |gain| gain.raw))?),
+                Cell::Number(gain(p, 0., beta)),
+            ]);
+        }
+    }
+    Ok(table)
+}
+
+/// p of the first pair of a family; by symmetry that of all.
+fn association(turning: &Turning, family: Family) -> f64 {
+    let n = turning.recalls.len();
+    let pairs = (0..n).flat_map(|target| (0..n).map(move |source| (target, source)));
+    let mut of_family =
+        pairs.filter(|&(target, source)| Family::of(target, source, n - 1) == family);
+    of_family
+        .next()
+        .map_or(f64::NAN, |(target, source)| turning.recalls[target].association[source])
+}
+
+fn map(turning: &Turning, all: &[AtAngle]) -> Table {
+    let n = turning.recalls.len();
+    let beta = turning.setting.inverse_temperature;
+    let mut table = Table::new(&[
+        Column::numbers("angle", "ε"),
+        Column::numbers("target", "Target"),
+        Column::numbers("source", "Source"),
+        Column::words("family", "Replay"),
+        Column::numbers("association", "p"),
+        Column::numbers("raw_gain", "G"),
+        Column::numbers("baseline", "G⁰"),
+        Column::numbers("net_gain", "G − G⁰"),
+        Column::numbers("first_order", "ρ ΔE"),
+    ]);
+    for found in all {
+        for (at, cell) in found.map.iter().enumerate() {
+            let (target, source) = (at / n, at % n);
+            let p = turning.recalls[target].association[source];
+            table.row(vec![
+                Cell::Number(found.angle),
+                Cell::Count(target as u64),
+                Cell::Count(source as u64),
+                Family::of(target, source, n - 1).name().into(),
+                Cell::Number(p),
+                Cell::Number(cell.raw),
+                Cell::Number(gain(p, 0., beta)),
+                Cell::Number(cell.net),
+                Cell::Number(cell.first_order),
+            ]);
+        }
+    }
+    table
+}
+
+fn rotations(all: &[AtAngle]) -> Table {
+    let mut table = Table::new(&[
+        Column::numbers("angle", "ε"),
+        Column::numbers("rotation", "Rotation"),
+        Column::words("family", "Replay"),
+        Column::numbers("raw_gain", "G"),
+        Column::numbers("net_gain", "G − G⁰"),
+        Column::numbers("first_order", "ρ ΔE"),
+    ]);
+    for found in all {
+        for (rotation, gains) in found.families.iter().enumerate() {
+            for (family, gain) in Family::ALL.into_iter().zip(gains) {
+                table.row(vec![
+                    Cell::Number(found.angle),
+                    Cell::Count(rotation as u64),
+                    family.name().into(),
+                    Cell::Number(gain.raw),
+                    Cell::Number(gain.net),
+                    Cell::Number(gain.first_order),
+                ]);
+            }
+        }
+    }
+    table
+}

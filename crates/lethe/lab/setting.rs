@@ -1,0 +1,119 @@
+//! What the experiments on the solvable setting have in common: geometry, temperature, angles, rotations, seed.
+
+use anyhow::Result;
+use clap::Args;
+use lethe_candlex::rng::{Seed, Stream};
+use lethe_hopfield::geometry::Equiangular;
+use lethe_hopfield::rise::{Rises, energy_rises};
+use lethe_hopfield::{Arrival, Network, Recall, Vectors};
+use lethe_ledger::statistics::{Bootstrap, Interval, Side};
+
+/// The cluster and the outlier, and how often and how far they are turned.
+#[derive(Args, Clone, Debug, PartialEq)]
+pub struct Setting {
+    /// n, patterns in the equiangular cluster
+    #[arg(long, value_name = "N", default_value_t = 12)]
+    pub cluster: usize,
+    /// c, overlap of any two patterns of the cluster, from 0 to below 1
+    #[arg(long, value_name = "C", default_value_t = 0.35)]
+    pub overlap: f64,
+    /// d, at least n + 2
+    #[arg(long, value_name = "D", default_value_t = 50)]
+    pub dimension: usize,
+    /// The inverse temperature, in the inverse unit of |x|^2
+    #[arg(long, value_name = "BETA", default_value_t = 8.)]
+    pub inverse_temperature: f64,
+    /// Angles eps of the rotations exp(eps Omega); the paper's main text has 0.05, its appendices E and H 0.02
+    #[arg(long, value_name = "EPS,..", value_delimiter = ',', default_values_t = [0.05, 0.02])]
+    pub angles: Vec<f64>,
+    /// The seed from which all rotations follow
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    pub seed: u64,
+}
+
+impl Setting {
+    /// The setting of the paper.
+    pub fn paper() -> Self {
+        let Equiangular { cluster, overlap, dimension } = Equiangular::default();
+        let angles = vec![0.05, 0.02];
+        Self { cluster, overlap, dimension, inverse_temperature: 8., angles, seed: 1 }
+    }
+
+    /// Whether geometry and temperature are the paper's, so that its replication's figures apply.
+    pub fn is_of_the_paper(&self) -> bool {
+        let paper = Self { angles: self.angles.clone(), seed: self.seed, ..Self::paper() };
+        *self == paper
+    }
+
+    /// The cluster and its outlier.
+    pub fn geometry(&self) -> Equiangular {
+        Equiangular { cluster: self.cluster, overlap: self.overlap, dimension: self.dimension }
+    }
+
+    /// Where Ω comes from.
+    pub fn rotations(&self) -> Stream {
+        Seed(self.seed).stream("rotations")
+    }
+
+    /// Intervals over rotations.
+    pub fn bootstrap(&self) -> Bootstrap {
+        Bootstrap { seed: self.seed, ..Bootstrap::default() }
+    }
+
+    /// The setting in one line.
+    pub fn in_words(&self) -> String {
+        let Self { cluster, overlap, dimension, inverse_temperature, .. } = self;
+        format!("{cluster} + 1 patterns · c {overlap} · d {dimension} · β {inverse_temperature}")
+    }
+}
+
+/// The network of a setting, its fixed points, and their energy rises: what E1 and E2 are made of.
+pub struct Turning {
+    /// What was asked.
+    pub setting: Setting,
+    /// Task 1.
+    pub network: Network,
+    /// Fixed points of task 1, [n + 1, d], in the patterns' order.
+    pub points: Vectors,
+    /// What the network says at each of them.
+    pub recalls: Vec<Recall>,
+    /// ΔE of each under every rotation, one entry an angle.
+    pub rises: Vec<Rises>,
+}
+
+impl Turning {
+    /// Measures `rotations` rotations at every angle.
+    ///
+    /// # Errors
+    /// When the setting lies outside its domain.
+    pub fn measure(setting: &Setting, rotations: usize) -> Result<Self> {
+        anyhow::ensure!(rotations >= 2, "--rotations: expected at least 2, got {rotations}");
+        anyhow::ensure!(!setting.angles.is_empty(), "--angles: expected at least one");
+        let network = Network::new(setting.geometry().patterns()?, setting.inverse_temperature)?;
+        let points = network.fixed_points(Arrival::default())?;
+        let recalls = points.rows().map(|x| network.recall(x)).collect::<Result<_, _>>()?;
+        let stream = setting.rotations();
+        let rises = energy_rises(&network, &points, &setting.angles, rotations, stream)?;
+        Ok(Self { setting: setting.clone(), network, points, recalls, rises })
+    }
+
+    /// Mean ΔE of the cluster in each rotation.
+    pub fn cluster_rises(&self, rises: &Rises) -> Vec<f64> {
+        let n = self.setting.cluster;
+        rises.rotations().map(|rises| rises[..n].iter().sum::<f64>() / n as f64).collect()
+    }
+
+    /// ΔE of the outlier in each rotation.
+    pub fn outlier_rises(&self, rises: &Rises) -> Vec<f64> {
+        rises.of_state(self.setting.cluster)
+    }
+}
+
+/// Whether an interval lies above zero; undecided where it holds zero.
+pub fn is_above(interval: &Interval) -> Option<bool> {
+    match interval.side() {
+        Side::Above => Some(true),
+        Side::Below => Some(false),
+        Side::Straddles => None,
+    }
+}
