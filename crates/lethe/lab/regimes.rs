@@ -239,11 +239,20 @@ fn population(seed: u64) -> Result<Vectors> {
     Ok(Vectors::new(values, SPACE)?)
 }
 
+/// What a mixed population shows at one β.
+struct Ranked {
+    /// Spearman's correlation of the fixed points' energies and their expected rises.
+    rank: f64,
+    /// The largest expected rise over the smallest, less 1.
+    spread: f64,
+    witness: Witness,
+}
+
 /// Rank correlation of energy and expected rise within a mixed population, over β.
 fn write_population(setting: &Setting, section: &mut Section) -> Result<()> {
     let patterns = population(setting.seed)?;
     let betas: Vec<f64> = (0..=24).map(|i| 4. * 2f64.powf(f64::from(i) / 8.)).collect();
-    let at = |&beta: &f64| -> Result<(f64, Witness)> {
+    let at = |&beta: &f64| -> Result<Ranked> {
         let network = Network::new(patterns.clone(), beta)?;
         let arrival = Arrival { residual: 1e-9, updates: 20_000 };
         let points: Vec<Vec<f64>> = patterns
@@ -254,25 +263,31 @@ fn write_population(setting: &Setting, section: &mut Section) -> Result<()> {
             points.iter().map(|x| network.energy(x)).collect::<Result<_, _>>()?;
         let rises: Vec<f64> =
             points.iter().map(|x| expected_rise(&network, x, 1.)).collect::<Result<_, _>>()?;
-        let rank = spearman(&energies, &rises).unwrap_or(f64::NAN);
-        Ok((rank, Witness::of(&patterns, beta)?))
+        let ends =
+            rises.iter().fold((f64::INFINITY, 0f64), |(low, high), &x| (low.min(x), high.max(x)));
+        Ok(Ranked {
+            rank: spearman(&energies, &rises).unwrap_or(f64::NAN),
+            spread: ends.1 / ends.0 - 1.,
+            witness: Witness::of(&patterns, beta)?,
+        })
     };
-    let found: Vec<(f64, Witness)> = betas.par_iter().map(at).collect::<Result<_>>()?;
+    let found: Vec<Ranked> = betas.par_iter().map(at).collect::<Result<_>>()?;
     let window = Window::of(&patterns)?;
     let n = patterns.len() as f64;
-    let series = |ink, of: &dyn Fn(&(f64, Witness)) -> f64| Series {
+    let series = |ink, of: &dyn Fn(&Ranked) -> f64| Series {
         has_markers: true,
         ..Series::plain(ink, betas.iter().copied().zip(found.iter().map(of)).collect())
     };
     let caption = Caption::new(
         "population",
         "Energy and expected rise in a mixed population, over β",
-        "The correlation is high only around the window of the rule.",
+        "From the window on the correlation is high; above it the rises that it ranks become all alike.",
     );
     let lines = vec![
-        series(Ink::RED, &|(rank, _)| *rank),
-        series(Ink::BLUE, &|(_, witness)| witness.median_self),
-        series(Ink::GREEN, &|(_, witness)| witness.fixed_points as f64 / n),
+        series(Ink::RED, &|found| found.rank),
+        series(Ink::BLUE, &|found| found.witness.median_self),
+        series(Ink::GREEN, &|found| found.witness.fixed_points as f64 / n),
+        series(Ink::OCHRE, &|found| found.spread),
     ];
     let (x, y) = (Axis::log10("inverse temperature β"), Axis::new("correlation, share"));
     let chart = LineChart {
@@ -283,9 +298,10 @@ fn write_population(setting: &Setting, section: &mut Section) -> Result<()> {
         (Ink::RED, "Spearman of E(x*) and E[ΔE]".to_owned()),
         (Ink::BLUE, "median association to itself".to_owned()),
         (Ink::GREEN, "different fixed points a pattern".to_owned()),
+        (Ink::OCHRE, "largest E[ΔE] over smallest, less 1".to_owned()),
     ];
     let caption = format!(
-        "Three clusters of 8 (c .3, .4, .5) and 8 random directions, d {SPACE}, seed {}; \
+        "Above the window the ranks still agree, but the rises that they rank are all but equal. Three clusters of 8 (c .3, .4, .5) and 8 random directions, d {SPACE}, seed {}; \
          vertical lines: the window of the rule, β {} to {}.",
         setting.seed,
         number::short(window.lowest),
@@ -293,12 +309,13 @@ fn write_population(setting: &Setting, section: &mut Section) -> Result<()> {
     );
     section.figure(&[chart.draw()], &legend, &caption);
     let mut table = Table::new(&[
-        Column::numbers("inverse_temperature", "β"),
+        Column::numbers("inverse_temperature", "β").of_any_size(),
         Column::numbers("spearman", "Spearman of E and E[ΔE]"),
+        Column::numbers("spread", "largest E[ΔE] over smallest, less 1").of_any_size(),
         Column::numbers("median_self", "median p of itself"),
         Column::numbers("fixed_points", "fixed points"),
     ]);
-    for (beta, (rank, witness)) in betas.iter().zip(&found) {
+    for (beta, Ranked { rank, spread, witness }) in betas.iter().zip(&found) {
         table.row(vec![
             Cell::Number(*beta),
             if rank.is_finite() {
@@ -306,6 +323,7 @@ fn write_population(setting: &Setting, section: &mut Section) -> Result<()> {
             } else {
                 Cell::Missing("all energies are equal".to_owned())
             },
+            Cell::Number(*spread),
             Cell::Number(witness.median_self),
             Cell::Count(witness.fixed_points as u64),
         ]);
@@ -317,22 +335,22 @@ fn write_population(setting: &Setting, section: &mut Section) -> Result<()> {
 fn table<'a>(places: impl Iterator<Item = &'a Place>) -> Table {
     let mut table = Table::new(&[
         Column::words("map", "Map"),
-        Column::numbers("inverse_temperature", "β"),
+        Column::numbers("inverse_temperature", "β").of_any_size(),
         Column::numbers("overlap", "c"),
         Column::numbers("cluster", "n"),
         Column::numbers("dimension", "d"),
-        Column::numbers("ratio", "ratio"),
+        Column::numbers("ratio", "ratio").of_any_size(),
         Column::numbers("fixed_points", "fixed points"),
-        Column::numbers("cluster_self", "p of itself, cluster"),
-        Column::numbers("outlier_self", "p of itself, outlier"),
+        Column::numbers("cluster_self", "p of itself, cluster").of_any_size(),
+        Column::numbers("outlier_self", "p of itself, outlier").of_any_size(),
     ]);
     for place in places {
         let missing = || Cell::Missing("the cluster needs n + 2 dimensions".to_owned());
         let number = |of: &dyn Fn(&Regime) -> Cell| place.regime.as_ref().map_or_else(missing, of);
         table.row(vec![
             place.map.into(),
-            Cell::Number(place.inverse_temperature),
-            Cell::Number(place.geometry.overlap),
+            Cell::Given(place.inverse_temperature),
+            Cell::Given(place.geometry.overlap),
             Cell::Count(place.geometry.cluster as u64),
             Cell::Count(place.geometry.dimension as u64),
             number(&|regime| Cell::Number(regime.ratio)),

@@ -115,12 +115,10 @@ impl AtAngle {
 pub fn write(turning: &Turning, section: &mut Section) -> Result<()> {
     section.paragraph(
         "One replayed copy of pattern r lowers the energy of the old state of pattern k. \
-         The gain is taken net of what the same copy gains without a change of task; \
+         Adding the copy is the paper's equation 13, the logarithm its equation 14. The gain is taken net of what the same copy gains without a change of task; \
          to first order it is the susceptibility times the energy rise.",
     );
-    section.law(
-        "G = E(x | X_new) − E(x | X_new ∪ {ξ_r}) = (1/β) log(1 + p_r exp(βΔE))   (eq. 13, 14)",
-    );
+    section.law("G = E(x | X_new) − E(x | X_new ∪ {ξ_r}) = (1/β) log(1 + p_r exp(βΔE))");
     section.law("G − G⁰ ≈ ρ ΔE,   G⁰ = (1/β) log(1 + p_r),   ρ = p_r/(1 + p_r)");
     let all: Vec<AtAngle> = turning.rises.iter().map(|rises| at_angle(turning, rises)).collect();
     write_identity(turning, section)?;
@@ -254,12 +252,16 @@ fn write_claims(turning: &Turning, found: &AtAngle, section: &mut Section) -> Re
     };
     let excess =
         |family| means(family, |gain| gain.net) / means(family, |gain| gain.first_order) - 1.;
+    // The higher orders grow with the angle: 3 % at the appendices', 17 % at the main text's.
+    let bound = [(0.02, 0.03), (0.05, 0.17)].into_iter().find(|(angle, _)| found.angle <= *angle);
+    let bound = bound.map(|(_, bound)| bound);
+    let within = bound.map_or(String::new(), |bound| format!(" to {}", number::percent(bound)));
     let largest = families.iter().map(|&family| excess(family)).fold(f64::NEG_INFINITY, f64::max);
     let smallest = families.iter().map(|&family| excess(family)).fold(f64::INFINITY, f64::min);
     section.verdict(
-        (found.angle <= 0.02).then(|| largest.abs().max(smallest.abs()) <= 0.03),
+        bound.map(|bound| largest.abs().max(smallest.abs()) <= bound),
         "A6",
-        &format!("net gain is susceptibility times rise, ε {}", found.angle),
+        &format!("net gain is susceptibility times rise{within}, ε {}", found.angle),
         &format!(
             "exact means lie {} to {} above the first order; {} of single gains below it where the energy rose",
             number::percent(smallest),
@@ -286,7 +288,7 @@ fn write_replication(turning: &Turning, found: &AtAngle, section: &mut Section) 
         replication::standard_errors(&found.family(family, |gain| gain.net), published)
     });
     let errors: Vec<f64> = errors.collect();
-    let words: Vec<String> = errors.iter().map(|error| format!("{error:+.2}")).collect();
+    let words: Vec<String> = errors.iter().map(|error| number::with_decimals(*error, 2)).collect();
     section.verdict(
         errors.iter().all(|error| error.abs() <= 3.),
         "published",
@@ -359,17 +361,17 @@ fn families(turning: &Turning, all: &[AtAngle]) -> Result<Table> {
     let mut table = Table::new(&[
         Column::numbers("angle", "ε"),
         Column::words("family", "Replay"),
-        Column::numbers("association", "p"),
-        Column::intervals("net_gain", "G − G⁰"),
-        Column::intervals("first_order", "ρ ΔE"),
-        Column::intervals("raw_gain", "G"),
-        Column::numbers("baseline", "G⁰"),
+        Column::numbers("association", "p").of_any_size(),
+        Column::intervals("net_gain", "G − G⁰").of_any_size(),
+        Column::intervals("first_order", "ρ ΔE").of_any_size(),
+        Column::intervals("raw_gain", "G").of_any_size(),
+        Column::numbers("baseline", "G⁰").of_any_size(),
     ]);
     for found in all {
         for family in present(turning) {
             let p = association(turning, family);
             table.row(vec![
-                Cell::Number(found.angle),
+                Cell::Given(found.angle),
                 family.name().into(),
                 Cell::Number(p),
                 Cell::Interval(bootstrap.mean(&found.family(family, |gain| gain.net))?),
@@ -401,18 +403,18 @@ fn map(turning: &Turning, all: &[AtAngle]) -> Table {
         Column::numbers("target", "Target"),
         Column::numbers("source", "Source"),
         Column::words("family", "Replay"),
-        Column::numbers("association", "p"),
-        Column::numbers("raw_gain", "G"),
-        Column::numbers("baseline", "G⁰"),
-        Column::numbers("net_gain", "G − G⁰"),
-        Column::numbers("first_order", "ρ ΔE"),
+        Column::numbers("association", "p").of_any_size(),
+        Column::numbers("raw_gain", "G").of_any_size(),
+        Column::numbers("baseline", "G⁰").of_any_size(),
+        Column::numbers("net_gain", "G − G⁰").of_any_size(),
+        Column::numbers("first_order", "ρ ΔE").of_any_size(),
     ]);
     for found in all {
         for (at, cell) in found.map.iter().enumerate() {
             let (target, source) = (at / n, at % n);
             let p = turning.recalls[target].association[source];
             table.row(vec![
-                Cell::Number(found.angle),
+                Cell::Given(found.angle),
                 Cell::Count(target as u64),
                 Cell::Count(source as u64),
                 Family::of(target, source, n - 1).name().into(),
@@ -432,15 +434,15 @@ fn rotations(all: &[AtAngle]) -> Table {
         Column::numbers("angle", "ε"),
         Column::numbers("rotation", "Rotation"),
         Column::words("family", "Replay"),
-        Column::numbers("raw_gain", "G"),
-        Column::numbers("net_gain", "G − G⁰"),
-        Column::numbers("first_order", "ρ ΔE"),
+        Column::numbers("raw_gain", "G").of_any_size(),
+        Column::numbers("net_gain", "G − G⁰").of_any_size(),
+        Column::numbers("first_order", "ρ ΔE").of_any_size(),
     ]);
     for found in all {
         for (rotation, gains) in found.families.iter().enumerate() {
             for (family, gain) in Family::ALL.into_iter().zip(gains) {
                 table.row(vec![
-                    Cell::Number(found.angle),
+                    Cell::Given(found.angle),
                     Cell::Count(rotation as u64),
                     family.name().into(),
                     Cell::Number(gain.raw),

@@ -1,7 +1,7 @@
 //! E1: how far the energies of the cluster and of the outlier rise when the task turns. The paper, section 4 and app. E.
 
 use super::replication;
-use super::setting::{Setting, Turning, is_above};
+use super::setting::{Turning, is_above};
 use anyhow::Result;
 use lethe_hopfield::rise::{Rises, energy_rises, expected_rise};
 use lethe_ledger::statistics::Interval;
@@ -105,7 +105,7 @@ fn write_claims(turning: &Turning, all: &[AtAngle], section: &mut Section) -> Re
             .fold(0., f64::max);
         section.verdict(
             // The formula is of second order: what it leaves out grows with the angle.
-            (angle <= 0.05).then(|| off <= if angle <= 0.02 { 0.03 } else { 0.05 }),
+            (angle <= 0.05).then_some(off <= if angle <= 0.02 { 0.03 } else { 0.05 }),
             "A3",
             &format!("the second-order formula gives the mean rise, ε {angle}"),
             &format!("off by {} at most", number::percent(off)),
@@ -137,7 +137,11 @@ fn write_replication(turning: &Turning, all: &[AtAngle], section: &mut Section) 
             errors.iter().all(|error| error.abs() <= 3.),
             "published",
             &format!("the mean rises are those of the public replication, ε {}", reference.angle),
-            &format!("outlier {:+.2}, cluster {:+.2} standard errors away", errors[0], errors[1]),
+            &format!(
+                "outlier {}, cluster {} standard errors away",
+                number::with_decimals(errors[0], 2),
+                number::with_decimals(errors[1], 2)
+            ),
         );
     }
 }
@@ -174,7 +178,7 @@ fn write_bars(turning: &Turning, all: &[AtAngle], section: &mut Section) {
 
 /// Mean rise over the angle, beside the second-order law.
 fn write_ladder(turning: &Turning, section: &mut Section) -> Result<()> {
-    let Setting { cluster, .. } = turning.setting;
+    let cluster = turning.setting.cluster;
     let stream = turning.setting.rotations();
     let found = energy_rises(&turning.network, &turning.points, &LADDER, LADDER_ROTATIONS, stream)?;
     let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
@@ -218,9 +222,9 @@ fn table(turning: &Turning, all: &[AtAngle]) -> Result<Table> {
     let mut table = Table::new(&[
         Column::numbers("angle", "ε"),
         Column::words("pattern", "Pattern"),
-        Column::intervals("rise", "ΔE"),
-        Column::numbers("second_order", "second order"),
-        Column::numbers("published", "published"),
+        Column::intervals("rise", "ΔE").of_any_size(),
+        Column::numbers("second_order", "second order").of_any_size(),
+        Column::numbers("published", "published").of_any_size(),
         Column::numbers("standard_errors", "s.e. away"),
     ]);
     let reference =
@@ -233,7 +237,7 @@ fn table(turning: &Turning, all: &[AtAngle]) -> Result<Table> {
             let missing = || Cell::Missing("no published figure for this setting".to_owned());
             let published = reference(angle).map(|reference| reference.rises[i]);
             table.row(vec![
-                Cell::Number(angle),
+                Cell::Given(angle),
                 name.into(),
                 Cell::Interval(interval),
                 Cell::Number(found.expected[i]),
@@ -244,7 +248,7 @@ fn table(turning: &Turning, all: &[AtAngle]) -> Result<Table> {
             ]);
         }
         table.row(vec![
-            Cell::Number(angle),
+            Cell::Given(angle),
             "difference".into(),
             Cell::Interval(found.difference),
             Cell::Number(found.expected[0] - found.expected[1]),
@@ -288,13 +292,13 @@ fn rotations(turning: &Turning) -> Table {
         Column::numbers("angle", "ε"),
         Column::numbers("rotation", "Rotation"),
         Column::numbers("pattern", "Pattern"),
-        Column::numbers("rise", "ΔE"),
+        Column::numbers("rise", "ΔE").of_any_size(),
     ]);
     for rises in &turning.rises {
         for (rotation, values) in rises.rotations().enumerate() {
             for (pattern, &rise) in values.iter().enumerate() {
                 table.row(vec![
-                    Cell::Number(rises.angle),
+                    Cell::Given(rises.angle),
                     Cell::Count(rotation as u64),
                     Cell::Count(pattern as u64),
                     Cell::Number(rise),

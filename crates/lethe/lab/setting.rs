@@ -1,14 +1,15 @@
 //! What the experiments on the solvable setting have in common: geometry, temperature, angles, rotations, seed.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 use lethe_candlex::rng::{Seed, Stream};
 use lethe_hopfield::geometry::Equiangular;
 use lethe_hopfield::rise::{Rises, energy_rises};
 use lethe_hopfield::{Arrival, Network, Recall, Vectors};
 use lethe_ledger::statistics::{Bootstrap, Interval, Side};
+use std::collections::BTreeSet;
 
-/// The cluster and the outlier, and how often and how far they are turned.
+/// The cluster and the outlier, their temperature, and the seed.
 #[derive(Args, Clone, Debug, PartialEq)]
 pub struct Setting {
     /// n, patterns in the equiangular cluster
@@ -23,26 +24,15 @@ pub struct Setting {
     /// The inverse temperature, in the inverse unit of |x|^2
     #[arg(long, value_name = "BETA", default_value_t = 8.)]
     pub inverse_temperature: f64,
-    /// Angles eps of the rotations exp(eps Omega); the paper's main text has 0.05, its appendices E and H 0.02
-    #[arg(long, value_name = "EPS,..", value_delimiter = ',', default_values_t = [0.05, 0.02])]
-    pub angles: Vec<f64>,
     /// The seed from which all rotations follow
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     pub seed: u64,
 }
 
 impl Setting {
-    /// The setting of the paper.
-    pub fn paper() -> Self {
-        let Equiangular { cluster, overlap, dimension } = Equiangular::default();
-        let angles = vec![0.05, 0.02];
-        Self { cluster, overlap, dimension, inverse_temperature: 8., angles, seed: 1 }
-    }
-
     /// Whether geometry and temperature are the paper's, so that its replication's figures apply.
     pub fn is_of_the_paper(&self) -> bool {
-        let paper = Self { angles: self.angles.clone(), seed: self.seed, ..Self::paper() };
-        *self == paper
+        self.geometry() == Equiangular::default() && self.inverse_temperature == 8.
     }
 
     /// The cluster and its outlier.
@@ -67,6 +57,17 @@ impl Setting {
     }
 }
 
+/// How far and how often the task turns.
+#[derive(Args, Clone, Debug, PartialEq)]
+pub struct Turns {
+    /// Angles eps of the rotations exp(eps Omega); the paper's main text has 0.05, its appendices E and H 0.02
+    #[arg(long, value_name = "EPS,..", value_delimiter = ',', default_values_t = [0.05, 0.02])]
+    pub angles: Vec<f64>,
+    /// Random rotations
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    pub rotations: usize,
+}
+
 /// The network of a setting, its fixed points, and their energy rises: what E1 and E2 are made of.
 pub struct Turning {
     /// What was asked.
@@ -82,18 +83,21 @@ pub struct Turning {
 }
 
 impl Turning {
-    /// Measures `rotations` rotations at every angle.
+    /// Measures every rotation at every angle.
     ///
     /// # Errors
     /// When the setting lies outside its domain.
-    pub fn measure(setting: &Setting, rotations: usize) -> Result<Self> {
-        anyhow::ensure!(rotations >= 2, "--rotations: expected at least 2, got {rotations}");
-        anyhow::ensure!(!setting.angles.is_empty(), "--angles: expected at least one");
+    pub fn measure(setting: &Setting, turns: &Turns) -> Result<Self> {
+        let Turns { angles, rotations } = turns;
+        ensure!(*rotations >= 2, "--rotations: expected at least 2, got {rotations}");
+        ensure!(!angles.is_empty(), "--angles: expected at least one");
+        let distinct: BTreeSet<u64> = angles.iter().map(|angle| angle.to_bits()).collect();
+        ensure!(distinct.len() == angles.len(), "--angles: expected each once, got {angles:?}");
         let network = Network::new(setting.geometry().patterns()?, setting.inverse_temperature)?;
         let points = network.fixed_points(Arrival::default())?;
         let recalls = points.rows().map(|x| network.recall(x)).collect::<Result<_, _>>()?;
         let stream = setting.rotations();
-        let rises = energy_rises(&network, &points, &setting.angles, rotations, stream)?;
+        let rises = energy_rises(&network, &points, angles, *rotations, stream)?;
         Ok(Self { setting: setting.clone(), network, points, recalls, rises })
     }
 

@@ -5,7 +5,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use lethe::exit::{Fault, otherwise};
 use lethe::lab::regimes::Grid;
-use lethe::lab::setting::{Setting, Turning};
+use lethe::lab::setting::{Setting, Turning, Turns};
 use lethe::lab::{regimes, replay, rise};
 use lethe::report::article::{Article, Section};
 use std::path::PathBuf;
@@ -48,9 +48,8 @@ struct Out {
 struct Turned {
     #[command(flatten)]
     setting: Setting,
-    /// Random rotations
-    #[arg(long, value_name = "N", default_value_t = 2000)]
-    rotations: usize,
+    #[command(flatten)]
+    turns: Turns,
     #[command(flatten)]
     out: Out,
 }
@@ -74,19 +73,19 @@ fn run_experiment(arguments: &Arguments) -> Result<()> {
     match &arguments.experiment {
         None => quick(&arguments.quick),
         Some(Experiment::Rise(turned)) => {
-            let turning = Turning::measure(&turned.setting, turned.rotations)?;
+            let turning = Turning::measure(&turned.setting, &turned.turns)?;
             let mut article = turned.article("Energy rise");
             article.section("rise", RISE, |section| rise::write(&turning, section))?;
             finish(&article, &turned.out, "rise")
         }
         Some(Experiment::Replay(turned)) => {
-            let turning = Turning::measure(&turned.setting, turned.rotations)?;
+            let turning = Turning::measure(&turned.setting, &turned.turns)?;
             let mut article = turned.article("Replay gain");
             article.section("replay", REPLAY, |section| replay::write(&turning, section))?;
             finish(&article, &turned.out, "replay")
         }
         Some(Experiment::Regimes(mapped)) => {
-            let mut article = Article::new("Regimes", &mapped.setting.in_words());
+            let mut article = Article::new("Regimes", mapped.setting.in_words());
             article.section("regimes", REGIMES, |section| {
                 regimes::write(&mapped.setting, &mapped.grid, section)
             })?;
@@ -100,7 +99,7 @@ const REPLAY: &str = "Replay gain (E2, section 5)";
 const REGIMES: &str = "Regimes (E3)";
 
 fn quick(turned: &Turned) -> Result<()> {
-    let turning = Turning::measure(&turned.setting, turned.rotations)?;
+    let turning = Turning::measure(&turned.setting, &turned.turns)?;
     let mut article = turned.article("The modern Hopfield network");
     article.section("rise", RISE, |section| rise::write(&turning, section))?;
     article.section("replay", REPLAY, |section| replay::write(&turning, section))?;
@@ -112,13 +111,13 @@ fn quick(turned: &Turned) -> Result<()> {
 
 impl Turned {
     fn article(&self, title: &str) -> Article {
-        let rotations = lethe::report::number::count(self.rotations as u64);
+        let rotations = lethe::report::number::count(self.turns.rotations as u64);
         let facts = format!(
             "{} · {rotations} rotations · seed {}",
             self.setting.in_words(),
             self.setting.seed
         );
-        Article::new(title, &facts)
+        Article::new(title, facts)
     }
 }
 

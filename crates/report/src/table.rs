@@ -18,6 +18,8 @@ pub enum Cell {
     },
     /// A measured number.
     Number(f64),
+    /// A number that was chosen, with all its digits.
+    Given(f64),
     /// A probability.
     Probability(f64),
     /// A whole number.
@@ -253,6 +255,7 @@ impl Cell {
             Self::Text(text) => place.text(text),
             Self::Term { symbol, .. } => place.text(symbol),
             Self::Number(value) => place.text(&fixed(*value)),
+            Self::Given(value) => place.text(&value.to_string().replace('-', "\u{2212}")),
             Self::Probability(p) => place.text(&number::probability(*p)),
             Self::Count(n) => place.text(&number::count(*n)),
             Self::Interval(interval) => {
@@ -271,7 +274,7 @@ impl Cell {
         let first = match self {
             Self::Text(text) => quote(text),
             Self::Term { name, .. } => quote(name),
-            Self::Number(value) | Self::Probability(value) => full(*value),
+            Self::Number(value) | Self::Given(value) | Self::Probability(value) => full(*value),
             Self::Count(n) => n.to_string(),
             Self::Interval(interval) => {
                 return [interval.estimate, interval.low, interval.high].map(full).into();
