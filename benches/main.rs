@@ -9,6 +9,7 @@ mod child;
 mod energy;
 mod network;
 mod table;
+mod theory;
 mod yardstick;
 
 use anyhow::{Context, Result, bail};
@@ -59,6 +60,19 @@ enum Work {
     /// So many stages of DDIM.
     Sample(usize),
     Energy(Form),
+    /// The solvable setting in closed form.
+    Theory,
+}
+
+impl Work {
+    /// How the peer does it, one race each: layouts of images, or ways to the same numbers.
+    fn peers(self) -> &'static [&'static str] {
+        match self {
+            Self::Train | Self::Sample(_) => &["nchw", "nhwc"],
+            Self::Energy(_) => &["rows"],
+            Self::Theory => &["expm", "action"],
+        }
+    }
 }
 
 /// One line of the table.
@@ -105,6 +119,14 @@ fn cases() -> Vec<Case> {
         sampling("sample-cifar-b4", "cifar", 4, CIFAR),
         energy("energy-dot", Form::Dot),
         energy("energy-distance", Form::Distance),
+        Case {
+            name: "theory",
+            work: Work::Theory,
+            network: None,
+            // Fourteen products of Ω with the 13 fixed points for each rotation.
+            giga_operations: 2000. * 14. * 2. * 13. * 50. * 50. / 1e9,
+            rounds: 7,
+        },
     ]
 }
 
@@ -162,6 +184,7 @@ fn serve(case: &Case, folder: &Path, quick: bool) -> Result<()> {
             network::sample(name, batch, stages, folder, quick)
         }
         (Work::Energy(form), _) => energy::serve(form, folder, quick),
+        (Work::Theory, _) => theory::serve(folder, quick),
         (_, None) => bail!("{}: a case without a network", case.name),
     }
 }
@@ -172,7 +195,7 @@ fn race(case: &Case, arguments: &Arguments, threads: usize, folder: &Path) -> Re
         Child::start(&Racer::Ours { case: case.name, quick: arguments.quick }, threads, folder)?;
     let mut peers = Vec::new();
     if let Some(python) = &arguments.peer {
-        for layout in if case.network.is_some() { &["nchw", "nhwc"][..] } else { &["rows"] } {
+        for layout in case.work.peers() {
             let racer = Racer::Peer { python, case: case.name, layout, quick: arguments.quick };
             peers.push((*layout, Child::start(&racer, threads, folder)?));
         }

@@ -20,14 +20,18 @@ pub fn gain(p: f64, rise: f64, inverse_temperature: f64) -> f64 {
     (logit.max(0.) + (-logit.abs()).exp().ln_1p()) / inverse_temperature
 }
 
-/// G − G⁰: what replay gains because the task changed.
-pub fn net_gain(p: f64, rise: f64, inverse_temperature: f64) -> f64 {
-    // One logarithm of the quotient: at small rises the difference of the two would cancel.
+/// G − G⁰ = (1/β) log(1 + ρ (e^{βΔE} − 1)), as a function of the susceptibility ρ: what replay gains because the task
+/// changed, where the energy rose by `rise`.
+pub fn net_gain(rise: f64, inverse_temperature: f64) -> impl Fn(f64) -> f64 {
     let growth = (inverse_temperature * rise).exp_m1();
-    if growth.is_finite() {
-        (susceptibility(p) * growth).ln_1p() / inverse_temperature
-    } else {
-        gain(p, rise, inverse_temperature) - gain(p, 0., inverse_temperature)
+    move |susceptibility| {
+        // One logarithm: at small rises the difference of two would cancel.
+        if growth.is_finite() {
+            (susceptibility * growth).ln_1p() / inverse_temperature
+        } else {
+            // 1 is nothing beside e^{βΔE}.
+            susceptibility.ln() / inverse_temperature + rise
+        }
     }
 }
 
@@ -67,8 +71,11 @@ mod tests {
                     let added = gain_by_adding(&new, pattern, x).unwrap();
                     assert!((added - gain(*p, rise, 8.)).abs() <= 1e-12, "{angle}");
                     let net = gain(*p, rise, 8.) - gain(*p, 0., 8.);
-                    assert!((net - net_gain(*p, rise, 8.)).abs() <= 1e-14);
-                    assert!(rise < 0. || net_gain(*p, rise, 8.) >= susceptibility(*p) * rise);
+                    assert!((net - net_gain(rise, 8.)(susceptibility(*p))).abs() <= 1e-14);
+                    assert!(
+                        rise < 0.
+                            || net_gain(rise, 8.)(susceptibility(*p)) >= susceptibility(*p) * rise
+                    );
                 }
             }
         }
@@ -79,14 +86,14 @@ mod tests {
     fn gains_are_numbers_at_any_size() {
         assert_eq!(gain(0., 1., 8.), 0.);
         assert!((gain(0.5, 1000., 8.) - (1000. + 0.5f64.ln() / 8.)).abs() <= 1e-9);
-        assert!((net_gain(0.5, 1000., 8.) - (1000. + (1f64 / 3.).ln() / 8.)).abs() <= 1e-9);
+        assert!((net_gain(1000., 8.)(1. / 3.) - (1000. + (1f64 / 3.).ln() / 8.)).abs() <= 1e-9);
         assert!(
-            (net_gain(1e-300, 1e-3, 8.) / (1e-300 * 8e-3_f64.exp_m1() / 8.) - 1.).abs() <= 1e-12
+            (net_gain(1e-3, 8.)(1e-300) / (1e-300 * 8e-3_f64.exp_m1() / 8.) - 1.).abs() <= 1e-12
         );
         assert_eq!(gain(0.5, -1e6, 8.), 0.);
         // Finite differences in the rise give the susceptibility at 0.
-        let slope = (net_gain(0.3, 1e-6, 8.) - net_gain(0.3, -1e-6, 8.)) / 2e-6;
-        assert!((slope - susceptibility(0.3)).abs() <= 1e-9);
+        let slope = (net_gain(1e-6, 8.)(0.3) - net_gain(-1e-6, 8.)(0.3)) / 2e-6;
+        assert!((slope - 0.3).abs() <= 1e-9);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! Operations: about 14 products 2·n·d² for ε‖Ω‖ ≈ ½, against some ten of 2·d³ for V itself by Padé's approximants.
 
 use crate::error::{Result, refuse};
-use crate::vectors::{Vectors, add_scaled, product_with_transposed};
+use crate::vectors::{Vectors, add_scaled, dot, product_with_transposed};
 use lethe_candlex::rng::Draws;
 
 /// ‖εΩ‖ up to which the series is taken at once: its largest term is then below 2, and nothing cancels.
@@ -86,8 +86,8 @@ impl Generator {
         if states.d() != self.d {
             return refuse("rotated states", format!("{} dimensions", self.d), states.d());
         }
-        let is_small = |angle: &f64| angle.abs() * self.norm_bound() <= AT_ONCE;
-        let turned = if angles.iter().all(is_small) {
+        let largest = angles.iter().fold(0f64, |largest, angle| largest.max(angle.abs()));
+        let turned = if largest * self.norm_bound() <= AT_ONCE {
             self.series(angles, states.values())
         } else {
             angles.iter().map(|&angle| self.in_parts(angle, states.values())).collect()
@@ -97,8 +97,7 @@ impl Generator {
 
     /// Above ‖Ω‖₂: singular values of an antisymmetric matrix come in pairs.
     fn norm_bound(&self) -> f64 {
-        let square: f64 = self.omega.iter().map(|x| x * x).sum();
-        (0.5 * square).sqrt()
+        size(&self.omega) * std::f64::consts::FRAC_1_SQRT_2
     }
 
     fn in_parts(&self, angle: f64, states: &[f64]) -> Vec<f64> {
@@ -114,25 +113,33 @@ impl Generator {
     /// Σ_k ε^k (Ω^k x)/k! for each angle.
     fn series(&self, angles: &[f64], states: &[f64]) -> Vec<Vec<f64>> {
         let largest = angles.iter().fold(0f64, |largest, angle| largest.max(angle.abs()));
+        let negligible = 1e-17 * size(states);
         let mut turned = vec![states.to_vec(); angles.len()];
         let mut term = states.to_vec();
         let mut next = vec![0.; states.len()];
+        // ε^k / k! of each angle, and of the largest.
+        let mut weights = vec![1.; angles.len()];
+        let mut weight = 1.;
         for k in 1..100 {
             // Rows x of `term` become Ω x.
             product_with_transposed(&term, &self.omega, self.d, &mut next);
-            next.iter_mut().for_each(|x| *x /= f64::from(k));
             std::mem::swap(&mut term, &mut next);
-            for (sum, angle) in turned.iter_mut().zip(angles) {
-                add_scaled(sum, angle.powi(k), &term);
+            weight *= largest / f64::from(k);
+            for ((sum, angle), weight) in turned.iter_mut().zip(angles).zip(&mut weights) {
+                *weight *= angle / f64::from(k);
+                add_scaled(sum, *weight, &term);
             }
-            let added = largest.powi(k) * term.iter().fold(0f64, |largest, x| largest.max(x.abs()));
-            let scale = states.iter().fold(0f64, |largest, x| largest.max(x.abs()));
-            if added <= 1e-18 * scale {
+            if weight * size(&term) <= negligible {
                 break;
             }
         }
         turned
     }
+}
+
+/// Norm of all entries.
+fn size(x: &[f64]) -> f64 {
+    dot(x, x).sqrt()
 }
 
 #[cfg(test)]

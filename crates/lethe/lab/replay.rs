@@ -4,10 +4,10 @@ use super::replication;
 use super::setting::{Turning, is_above};
 use anyhow::Result;
 use lethe_candlex::rng::Stream;
+use lethe_hopfield::Network;
 use lethe_hopfield::replay_gain::{gain, gain_by_adding, net_gain, susceptibility};
 use lethe_hopfield::rise::Rises;
 use lethe_hopfield::rotation::Generator;
-use lethe_hopfield::{Network, Recall};
 use lethe_ledger::statistics::{Bootstrap, Interval};
 use lethe_report::article::Section;
 use lethe_report::figure::{Bar, BarChart, Caption, HeatMap, Ink, Spacing};
@@ -92,7 +92,7 @@ struct Gain {
 const N_FAMILIES: usize = Family::ALL.len();
 
 /// The gains at one angle.
-struct AtAngle {
+pub struct AtAngle {
     angle: f64,
     /// Mean gain of each (target, source), [n + 1, n + 1].
     map: Vec<Gain>,
@@ -103,6 +103,14 @@ struct AtAngle {
 }
 
 impl AtAngle {
+    /// Mean net gain of each family.
+    pub fn means(&self) -> impl Iterator<Item = f64> {
+        Family::ALL.into_iter().map(|family| {
+            let values = self.family(family, |gain| gain.net);
+            values.iter().sum::<f64>() / values.len() as f64
+        })
+    }
+
     fn family(&self, family: Family, of: impl Fn(&Gain) -> f64) -> Vec<f64> {
         self.families.iter().map(|gains| of(&gains[family as usize])).collect()
     }
@@ -120,7 +128,7 @@ pub fn write(turning: &Turning, section: &mut Section) -> Result<()> {
     );
     section.law("G = E(x | X_new) − E(x | X_new ∪ {ξ_r}) = (1/β) log(1 + p_r exp(βΔE))");
     section.law("G − G⁰ ≈ ρ ΔE,   G⁰ = (1/β) log(1 + p_r),   ρ = p_r/(1 + p_r)");
-    let all: Vec<AtAngle> = turning.rises.iter().map(|rises| at_angle(turning, rises)).collect();
+    let all = measure(turning);
     write_identity(turning, section)?;
     for found in &all {
         write_claims(turning, found, section)?;
@@ -139,22 +147,31 @@ fn present(turning: &Turning) -> impl Iterator<Item = Family> {
     Family::ALL.into_iter().filter(move |family| has_pairs || *family != Family::WithinCluster)
 }
 
+/// The gains of every pattern for every other, at every angle.
+pub fn measure(turning: &Turning) -> Vec<AtAngle> {
+    turning.rises.iter().map(|rises| at_angle(turning, rises)).collect()
+}
+
 fn at_angle(turning: &Turning, rises: &Rises) -> AtAngle {
     let n = turning.recalls.len();
     let beta = turning.setting.inverse_temperature;
-    let of_rotation = |rises: &[f64]| -> Vec<Gain> {
-        let of_target = |(recall, &rise): (&Recall, &f64)| -> Vec<Gain> {
-            let cell = |&p: &f64| Gain {
-                raw: gain(p, rise, beta),
-                net: net_gain(p, rise, beta),
-                first_order: susceptibility(p) * rise,
+    // G = G⁰ + (G − G⁰): the first does not depend on the rotation.
+    let constants = turning.recalls.iter().flat_map(|recall| &recall.association);
+    let constants: Vec<[f64; 2]> =
+        constants.map(|&p| [gain(p, 0., beta), susceptibility(p)]).collect();
+    let of_rotation = |rises: &&[f64]| -> Vec<Gain> {
+        let of_target = |(constants, &rise): (&[[f64; 2]], &f64)| {
+            let net_gain = net_gain(rise, beta);
+            let cell = move |[baseline, rho]: &[f64; 2]| {
+                let net = net_gain(*rho);
+                Gain { raw: baseline + net, net, first_order: rho * rise }
             };
-            recall.association.iter().map(cell).collect()
+            constants.iter().map(cell).collect::<Vec<Gain>>()
         };
-        turning.recalls.iter().zip(rises).flat_map(of_target).collect()
+        constants.chunks(n).zip(*rises).flat_map(of_target).collect()
     };
     let rotations: Vec<&[f64]> = rises.rotations().collect();
-    let cells: Vec<Vec<Gain>> = rotations.par_iter().map(|rises| of_rotation(rises)).collect();
+    let cells: Vec<Vec<Gain>> = rotations.par_iter().map(of_rotation).collect();
     let mut sums = vec![Gain::default(); n * n];
     let mut below = 0;
     for (cells, rises) in cells.iter().zip(&rotations) {

@@ -29,6 +29,14 @@ pub struct Setting {
     pub seed: u64,
 }
 
+impl Default for Setting {
+    /// The paper's geometry and temperature, seed 1.
+    fn default() -> Self {
+        let Equiangular { cluster, overlap, dimension } = Equiangular::default();
+        Self { cluster, overlap, dimension, inverse_temperature: 8., seed: 1 }
+    }
+}
+
 impl Setting {
     /// Whether geometry and temperature are the paper's, so that its replication's figures apply.
     pub fn is_of_the_paper(&self) -> bool {
@@ -66,6 +74,13 @@ pub struct Turns {
     /// Random rotations
     #[arg(long, value_name = "N", default_value_t = 2000)]
     pub rotations: usize,
+}
+
+impl Default for Turns {
+    /// 2000 rotations by the paper's two angles.
+    fn default() -> Self {
+        Self { angles: vec![0.05, 0.02], rotations: 2000 }
+    }
 }
 
 /// The network of a setting, its fixed points, and their energy rises: what E1 and E2 are made of.
