@@ -15,5 +15,5 @@ pub fn serve(folder: &Path, quick: bool) -> Result<()> {
     };
     let path = folder.join("theory.json");
     std::fs::write(&path, format!("{:?}", experiment()?))?;
-    serve_rounds(|| timed(&experiment))
+    serve_rounds(|| timed(experiment))
 }
