@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        assert_eq!(Arm::all().len(), 12);
+        assert_eq!(Arm::all().len(), 17);
         for arm in Arm::all() {
             assert_eq!(arm.to_string().parse::<Arm>().unwrap(), arm);
         }

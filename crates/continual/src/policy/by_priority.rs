@@ -1,4 +1,5 @@
-//! The two ends of a scale (`top-energy`, `bottom-energy`, `top-loss`, `nearest-neighbour`).
+//! The two ends of a scale (`top-energy`, `bottom-energy`, `top-loss`, `nearest-neighbour`,
+//! `interference`, `most-forgotten`).
 
 use super::{Candidate, Evidence, Group, SelectionPolicy};
 use crate::{ExampleId, draws::Draws, error::Result};

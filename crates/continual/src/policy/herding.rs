@@ -1,21 +1,10 @@
 //! A sample whose mean follows the mean of its class (`herding`).
 
-use std::collections::BTreeMap;
-
-use super::{Candidate, Evidence, Group, SelectionPolicy};
-use crate::{ContinualError, ExampleId, draws::Draws, error::Result};
-
-/// Feature vectors of the candidates, all of one length.
-pub trait Features {
-    /// The features of one example: `[features]`, finite; `None` if they were not computed.
-    fn feature(&self, example: ExampleId) -> Option<&[f32]>;
-}
-
-impl<V: AsRef<[f32]>> Features for BTreeMap<ExampleId, V> {
-    fn feature(&self, example: ExampleId) -> Option<&[f32]> {
-        self.get(&example).map(AsRef::as_ref)
-    }
-}
+use super::{
+    Evidence, Group, SelectionPolicy,
+    feature::{dot, first_maximum, gather, mean, norm_squared, required},
+};
+use crate::{ExampleId, draws::Draws, error::Result};
 
 /// Herding: the k-th choice is argmin over x of ||mu - (phi(x) + sum of the chosen phi)/k||, without
 /// repetition; equal distances go to the lower id.
@@ -39,9 +28,7 @@ impl SelectionPolicy for Herding {
         evidence: Evidence<'_>,
         _draws: &mut dyn Draws,
     ) -> Result<Vec<ExampleId>> {
-        let needed = "feature vectors";
-        let missing = ContinualError::NoEvidence { policy: "herding", needed };
-        let features = evidence.features.ok_or(missing)?;
+        let features = required(evidence.features, "herding", "feature vectors")?;
         let mut kept = Vec::new();
         for group in groups {
             let phi = gather(features, &group.members)?;
@@ -67,59 +54,6 @@ fn herd(phi: &[&[f32]], quota: usize) -> Vec<usize> {
         chosen.push(next);
     }
     chosen
-}
-
-fn first_maximum(values: impl Iterator<Item = f64>) -> usize {
-    let better = |best: (usize, f64), next: (usize, f64)| if next.1 > best.1 { next } else { best };
-    values.enumerate().fold((0, f64::NEG_INFINITY), better).0
-}
-
-fn mean(phi: &[&[f32]]) -> Vec<f64> {
-    let mut mean = vec![0.0; phi.first().map_or(0, |phi| phi.len())];
-    for phi in phi {
-        mean.iter_mut().zip(*phi).for_each(|(sum, &x)| *sum += f64::from(x));
-    }
-    mean.iter_mut().for_each(|sum| *sum /= phi.len() as f64);
-    mean
-}
-
-/// Eight running sums let the compiler use vector units without reordering a single addition.
-fn dot(w: &[f64], phi: &[f32]) -> f64 {
-    let mut sums = [0.0; 8];
-    let (w8, phi8) = (w.chunks_exact(8), phi.chunks_exact(8));
-    let rest: f64 =
-        w8.remainder().iter().zip(phi8.remainder()).map(|(w, &x)| w * f64::from(x)).sum();
-    for (w, phi) in w8.zip(phi8) {
-        for lane in 0..8 {
-            sums[lane] += w[lane] * f64::from(phi[lane]);
-        }
-    }
-    sums.iter().sum::<f64>() + rest
-}
-
-fn norm_squared(phi: &[f32]) -> f64 {
-    phi.iter().map(|&x| f64::from(x) * f64::from(x)).sum()
-}
-
-fn gather<'a>(features: &'a dyn Features, members: &[Candidate]) -> Result<Vec<&'a [f32]>> {
-    let mut gathered: Vec<&[f32]> = Vec::with_capacity(members.len());
-    for member in members {
-        let refuse = |expected: String, got: String| {
-            Err(ContinualError::Feature { example: member.id, expected, got })
-        };
-        let Some(phi) = features.feature(member.id) else {
-            return refuse("features".to_owned(), "none".to_owned());
-        };
-        let length = gathered.first().map_or(phi.len().max(1), |first| first.len());
-        if phi.len() != length {
-            return refuse(format!("{length} features"), phi.len().to_string());
-        }
-        if let Some(i) = phi.iter().position(|x| !x.is_finite()) {
-            return refuse("finite features".to_owned(), format!("{} at index {i}", phi[i]));
-        }
-        gathered.push(phi);
-    }
-    Ok(gathered)
 }
 
 #[cfg(test)]

@@ -6,17 +6,25 @@
 //! never depends on the order in which candidates arrive.
 
 mod by_priority;
+mod energy_weighted;
+mod feature;
+mod gradient_diversity;
 mod greedy;
 mod group;
 mod herding;
+mod k_center;
 mod named;
 mod reservoir;
 mod stratified;
 
 pub use by_priority::ByPriority;
+pub use energy_weighted::EnergyWeighted;
+pub use feature::Features;
+pub use gradient_diversity::GradientDiversity;
 pub use greedy::{Coverage, Greedy, replay_gain};
 pub use group::{Balance, Group};
-pub use herding::{Features, Herding};
+pub use herding::Herding;
+pub use k_center::KCenter;
 pub use named::{Needs, Policy};
 pub use reservoir::Reservoir;
 pub use stratified::Stratified;
@@ -30,14 +38,14 @@ pub struct Candidate {
     pub id: ExampleId,
     /// Its class.
     pub class: ClassId,
-    /// The number that a ranking policy ranks by: an energy, a loss or a distance.
+    /// The number that a ranking policy ranks by: an energy, a loss, a distance.
     pub priority: Option<f64>,
 }
 
 /// What some policies need beyond a number per candidate.
 #[derive(Clone, Copy, Default)]
 pub struct Evidence<'a> {
-    /// Feature vectors, for [`Herding`].
+    /// Feature vectors, for [`Herding`] and [`KCenter`]; gradients, for [`GradientDiversity`].
     pub features: Option<&'a dyn Features>,
     /// Affinities between candidates and targets, for [`Greedy`].
     pub coverage: Option<&'a dyn Coverage>,

@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{Balance, ByPriority, Greedy, Herding, Reservoir, SelectionPolicy, Stratified};
+use super::{
+    Balance, ByPriority, EnergyWeighted, GradientDiversity, Greedy, Herding, KCenter, Reservoir,
+    SelectionPolicy, Stratified,
+};
 use crate::{ContinualError, error::Result};
 
 /// A policy that the project ships.
@@ -20,14 +23,27 @@ pub enum Policy {
     BottomEnergy,
     /// `stratified-energy`: equally many from each energy decile.
     StratifiedEnergy,
+    /// `energy-weighted`: a sample with probability proportional to e^{E/tau}.
+    EnergyWeighted,
     /// `top-loss`: the highest denoising loss.
     TopLoss,
     /// `nearest-neighbour`: the largest distance to the nearest neighbour.
     NearestNeighbour,
     /// `herding`: the sample whose mean follows the class mean (iCaRL).
     Herding,
+    /// `k-center`: the cover that leaves nothing far from what is kept.
+    KCenter,
     /// `greedy`: the largest replay gain of the set as a whole (submodular).
     Greedy,
+    /// `gradient-diversity`: gradients in as many directions as possible (GSS-Greedy).
+    GradientDiversity,
+    /// `interference`: the losses that a virtual step on the new task raises most (MIR).
+    ///
+    /// Source: Aljundi et al. 2019, "Online Continual Learning with Maximally Interfered Retrieval".
+    /// Unlike there, it chooses what stays in the buffer, not what a batch takes from it.
+    Interference,
+    /// `most-forgotten`: the largest forgetting in a pilot run without replay (an oracle).
+    MostForgotten,
 }
 
 /// What the caller must measure before a policy can select.
@@ -45,20 +61,31 @@ pub enum Needs {
     Features,
     /// [`Evidence::coverage`](super::Evidence) must be there.
     Coverage,
+    /// [`Evidence::features`](super::Evidence) must be the gradient of each example's loss.
+    Gradients,
+    /// The priority is the loss after a virtual step on the new task minus the loss before it.
+    Interference,
+    /// The priority is what a pilot run without replay forgot of the example; higher is more.
+    Forgetting,
 }
 
 impl Policy {
     /// Every policy, in the order of reports.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 14] = [
         Self::Random,
         Self::ClassBalanced,
         Self::TopEnergy,
         Self::BottomEnergy,
         Self::StratifiedEnergy,
+        Self::EnergyWeighted,
         Self::TopLoss,
         Self::NearestNeighbour,
         Self::Herding,
+        Self::KCenter,
         Self::Greedy,
+        Self::GradientDiversity,
+        Self::Interference,
+        Self::MostForgotten,
     ];
 
     /// The name in protocols, ledgers and reports.
@@ -69,10 +96,15 @@ impl Policy {
             Self::TopEnergy => "top-energy",
             Self::BottomEnergy => "bottom-energy",
             Self::StratifiedEnergy => "stratified-energy",
+            Self::EnergyWeighted => "energy-weighted",
             Self::TopLoss => "top-loss",
             Self::NearestNeighbour => "nearest-neighbour",
             Self::Herding => "herding",
+            Self::KCenter => "k-center",
             Self::Greedy => "greedy",
+            Self::GradientDiversity => "gradient-diversity",
+            Self::Interference => "interference",
+            Self::MostForgotten => "most-forgotten",
         }
     }
 
@@ -80,11 +112,17 @@ impl Policy {
     pub fn needs(self) -> Needs {
         match self {
             Self::Random | Self::ClassBalanced => Needs::Nothing,
-            Self::TopEnergy | Self::BottomEnergy | Self::StratifiedEnergy => Needs::Energy,
+            Self::TopEnergy
+            | Self::BottomEnergy
+            | Self::StratifiedEnergy
+            | Self::EnergyWeighted => Needs::Energy,
             Self::TopLoss => Needs::Loss,
             Self::NearestNeighbour => Needs::NeighbourDistance,
-            Self::Herding => Needs::Features,
+            Self::Herding | Self::KCenter => Needs::Features,
             Self::Greedy => Needs::Coverage,
+            Self::GradientDiversity => Needs::Gradients,
+            Self::Interference => Needs::Interference,
+            Self::MostForgotten => Needs::Forgetting,
         }
     }
 
@@ -103,11 +141,18 @@ impl Policy {
     pub fn rule(self) -> &'static dyn SelectionPolicy {
         match self {
             Self::Random | Self::ClassBalanced => &Reservoir,
-            Self::TopEnergy | Self::TopLoss | Self::NearestNeighbour => &ByPriority::Highest,
+            Self::TopEnergy
+            | Self::TopLoss
+            | Self::NearestNeighbour
+            | Self::Interference
+            | Self::MostForgotten => &ByPriority::Highest,
             Self::BottomEnergy => &ByPriority::Lowest,
             Self::StratifiedEnergy => &Stratified,
+            Self::EnergyWeighted => &EnergyWeighted,
             Self::Herding => &Herding,
+            Self::KCenter => &KCenter,
             Self::Greedy => &Greedy,
+            Self::GradientDiversity => &GradientDiversity,
         }
     }
 }

@@ -24,7 +24,9 @@ struct World(BTreeMap<ExampleId, Vec<f32>>);
 
 impl World {
     fn of(candidates: &[Candidate]) -> Self {
-        let feature = |c: &Candidate| vec![c.priority.unwrap_or(0.0) as f32, (c.id.0 % 97) as f32];
+        // The constant keeps features from being zeros, which as gradients have no direction.
+        let feature =
+            |c: &Candidate| vec![c.priority.unwrap_or(0.0) as f32, (c.id.0 % 97) as f32, 1.0];
         Self(candidates.iter().map(|c| (c.id, feature(c))).collect())
     }
 
@@ -95,6 +97,22 @@ proptest! {
     }
 
     #[test]
+    fn balanced_classes_do_not_know_of_each_other(
+        from in candidates(), quota in 0_usize..70,
+        policy in prop::sample::select(vec![
+            Policy::TopEnergy, Policy::BottomEnergy, Policy::Herding, Policy::KCenter,
+            Policy::GradientDiversity,
+        ]),
+    ) {
+        let mut alone = Vec::new();
+        for group in Balance::PerClass.divide(&from, quota)? {
+            alone.extend(select(policy, Balance::None, &group.members, group.quota));
+        }
+        alone.sort_unstable();
+        prop_assert_eq!(select(policy, Balance::PerClass, &from, quota), alone);
+    }
+
+    #[test]
     fn the_top_is_above_the_rest(from in candidates(), quota in 0_usize..70) {
         let kept = select(Policy::TopEnergy, Balance::None, &from, quota);
         let (inside, outside): (Vec<&Candidate>, Vec<&Candidate>) =
@@ -102,8 +120,9 @@ proptest! {
         for (a, b) in inside.iter().flat_map(|a| outside.iter().map(move |b| (a, b))) {
             prop_assert!(a.priority > b.priority || (a.priority == b.priority && a.id < b.id));
         }
-        prop_assert_eq!(&kept, &select(Policy::TopLoss, Balance::None, &from, quota));
-        prop_assert_eq!(&kept, &select(Policy::NearestNeighbour, Balance::None, &from, quota));
+        for other in [Policy::TopLoss, Policy::NearestNeighbour, Policy::Interference, Policy::MostForgotten] {
+            prop_assert_eq!(&kept, &select(other, Balance::None, &from, quota));
+        }
     }
 
     #[test]
@@ -157,8 +176,11 @@ const fn plain(id: u64, priority: Option<f64>) -> Candidate {
 
 #[test]
 fn a_missing_or_broken_priority_names_the_example() {
-    use Policy::{BottomEnergy, NearestNeighbour, StratifiedEnergy, TopEnergy, TopLoss};
-    for policy in [TopEnergy, BottomEnergy, StratifiedEnergy, TopLoss, NearestNeighbour] {
+    let needs_none = [Needs::Nothing, Needs::Features, Needs::Coverage, Needs::Gradients];
+    let ranking: Vec<Policy> =
+        Policy::ALL.into_iter().filter(|policy| !needs_none.contains(&policy.needs())).collect();
+    assert_eq!(ranking.len(), 8);
+    for policy in ranking {
         for bad in [None, Some(f64::NAN), Some(f64::INFINITY), Some(f64::NEG_INFINITY)] {
             let error = refusal(policy, &[plain(3, Some(1.0)), plain(8, bad)], Evidence::default());
             assert!(error.contains("example 8: expected a finite priority"), "{policy}: {error}");
@@ -169,16 +191,35 @@ fn a_missing_or_broken_priority_names_the_example() {
 #[test]
 fn missing_evidence_names_the_policy_or_the_example() {
     let two = [plain(3, None), plain(8, None)];
-    assert!(refusal(Policy::Herding, &two, Evidence::default()).contains("herding"));
     assert!(refusal(Policy::Greedy, &two, Evidence::default()).contains("greedy"));
-    for bad in [vec![], vec![1.0], vec![1.0, f32::NAN]] {
-        let features = BTreeMap::from([(ExampleId(3), vec![1.0_f32, 2.0]), (ExampleId(8), bad)]);
+    for policy in [Policy::Herding, Policy::KCenter, Policy::GradientDiversity] {
+        let error = refusal(policy, &two, Evidence::default());
+        assert!(error.contains(&format!("policy {policy}: expected")), "{error}");
+        for bad in [vec![], vec![1.0], vec![1.0, f32::NAN]] {
+            let features =
+                BTreeMap::from([(ExampleId(3), vec![1.0_f32, 2.0]), (ExampleId(8), bad)]);
+            let evidence = Evidence { features: Some(&features), coverage: None };
+            assert!(refusal(policy, &two, evidence).contains("example 8"), "{policy}");
+        }
+        let features = BTreeMap::from([(ExampleId(8), vec![1.0_f32])]);
         let evidence = Evidence { features: Some(&features), coverage: None };
-        assert!(refusal(Policy::Herding, &two, evidence).contains("example 8"));
+        let error = refusal(policy, &two, evidence);
+        assert!(error.contains("example 3: expected features"), "{policy}: {error}");
     }
-    let features = BTreeMap::from([(ExampleId(8), vec![1.0_f32])]);
-    let evidence = Evidence { features: Some(&features), coverage: None };
-    assert!(refusal(Policy::Herding, &two, evidence).contains("example 3: expected features"));
+}
+
+#[test]
+fn a_sample_by_energy_repeats_itself_and_leans_upwards() {
+    let from: Vec<Candidate> = (0..200).map(|i| plain(i, Some(i as f64 / 2.0))).collect();
+    let selector = Selector { policy: Policy::EnergyWeighted, balance: Balance::PerClass };
+    let kept =
+        |seed| selector.select(&from, 20, Evidence::default(), &mut split_mix(seed)).unwrap();
+    assert_eq!(kept(3), kept(3));
+    assert_ne!(kept(3), kept(4));
+    let upper = (0..100).flat_map(kept).filter(|id| id.0 >= 100).count();
+    // Half of 2000 without weights; over 3.46 standard deviations of range e^{E/tau} gives
+    // 1/(1 + e^{-1.73}) = 85% for the first draw, a little less for the later ones.
+    assert!((1_550..=1_750).contains(&upper), "{upper}");
 }
 
 #[test]
