@@ -28,7 +28,7 @@ pub(crate) struct Caption {
 
 /// How a line, a bar or a point looks: a class of the page's style.
 ///
-/// Six hues that stay apart for colour-blind readers, each solid or dashed.
+/// Six hues that stay apart for colour-blind readers, each solid, dashed or dotted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ink(pub(crate) &'static str);
 
@@ -52,12 +52,17 @@ impl Ink {
             "class-balanced" => "ink1 dashed",
             "top-energy" => "ink2",
             "stratified-energy" => "ink2 dashed",
+            "energy-weighted" => "ink2 dotted",
             "joint" => "ink3",
             "herding" => "ink3 dashed",
+            "k-center" => "ink3 dotted",
             "bottom-energy" => "ink4",
             "greedy" => "ink4 dashed",
+            "gradient-diversity" => "ink4 dotted",
             "top-loss" => "ink5",
             "nearest-neighbour" => "ink5 dashed",
+            "interference" => "ink5 dotted",
+            "most-forgotten" => "ink1 dotted",
             _ => "ink6",
         })
     }

@@ -118,3 +118,37 @@ fn empty_charts_draw_without_numbers() {
     let bars = BarChart { caption: caption(), label: String::new(), bars: vec![] };
     assert!(!bars.draw().as_str().contains("NaN"));
 }
+
+#[test]
+fn no_two_arms_look_alike() {
+    let arms = [
+        "none",
+        "control",
+        "joint",
+        "random",
+        "class-balanced",
+        "top-energy",
+        "bottom-energy",
+        "stratified-energy",
+        "energy-weighted",
+        "top-loss",
+        "nearest-neighbour",
+        "herding",
+        "k-center",
+        "greedy",
+        "gradient-diversity",
+        "interference",
+        "most-forgotten",
+    ];
+    let mut looks: Vec<&str> = arms.map(|arm| Ink::of_arm(arm).0).to_vec();
+    // An arm that is not known has a look of its own too, and task 1 is the reference.
+    looks.push(Ink::of_arm("another").0);
+    let distinct: std::collections::BTreeSet<&str> = looks.iter().copied().collect();
+    assert_eq!(distinct.len(), looks.len(), "{looks:?}");
+    assert_eq!(Ink::of_arm("task-1"), Ink::REFERENCE);
+    // Every class is one that the page's style knows.
+    let style = include_str!("../style.css");
+    for class in looks.iter().flat_map(|look| look.split(' ')) {
+        assert!(style.contains(&format!(".{class} {{")), "{class}");
+    }
+}
