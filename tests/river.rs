@@ -341,6 +341,26 @@ fn impossible_protocols_are_refused_before_anything_is_written() {
 }
 
 #[test]
+fn arms_of_another_laboratory_are_refused_by_name() {
+    let place = Place::new();
+    let protocol = place.write("protocol.toml", TINY);
+    for arm in ["gradient-diversity", "interference", "most-forgotten"] {
+        let belongs = "it belongs to `lethe mhn images`";
+        let arms = format!("replay.arms=[\"none\", \"{arm}\"]");
+        // Even where the data are not there: it is the protocol that is wrong.
+        let overrides = [arms.as_str(), "data.source=path", "data.path=/nonexistent"];
+        let words = fail(&mut place.run(TINY, "never", &overrides), 64);
+        assert!(words.contains(&format!("replay.arms: `{arm}` selects by")), "{words}");
+        assert!(words.contains(belongs), "{words}");
+        let mut alone = lethe();
+        alone.arg("train").arg(&protocol).args(["--task", "2", "--arm", arm, "--out"]);
+        let words = fail(alone.arg(place.path("never")), 64);
+        assert!(words.contains(&format!("--arm: `{arm}`")) && words.contains(belongs), "{words}");
+        assert!(!place.path("never").exists(), "{arm}");
+    }
+}
+
+#[test]
 fn broken_data_are_refused_by_name() {
     let place = Place::new();
     let images = place.path("data");
@@ -382,6 +402,13 @@ fn the_reaches_of_the_river_work_alone() {
     succeed(&mut train("1", &[], "task-1"));
     let words = fail(&mut train("2", &["--arm", "random"], "task-2"), 64);
     assert!(words.contains("--from"), "{words}");
+    for arm in ["energy-weighted", "k-center"] {
+        succeed(&mut train("2", &["--arm", arm, "--from", &first], arm));
+        let manifest = fs::read(place.path(arm).join("step-00000004/checkpoint.json")).unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let kept = manifest["state"]["buffer"]["tasks"][0].as_array().unwrap().len();
+        assert_eq!(kept, 8, "{arm}");
+    }
     let output = succeed(&mut train("2", &["--arm", "top-energy", "--from", &first], "task-2"));
     let checkpoint = PathBuf::from(text(&output.stdout).trim());
     for file in [

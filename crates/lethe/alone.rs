@@ -6,7 +6,7 @@ use crate::learn::{Lesson, Place, TaskState, Witness, result};
 use crate::measure::{Measuring, denoiser};
 use crate::meter::Meter;
 use crate::run::{begin, choose_temperatures, manifest, values};
-use crate::select::{Selecting, selection_work};
+use crate::select::{Selecting, expect_measured, selection_work};
 use crate::session::{Session, keep_manifest};
 use crate::study::{Study, expect_process};
 use anyhow::{Result, anyhow};
@@ -67,6 +67,7 @@ impl Lonely<'_> {
     pub fn train(&self, arm: &str, from: Option<&Path>, out: &Path) -> Result<PathBuf> {
         let (study, place) = (self.study, self.place(arm)?);
         let arm: Arm = if self.task == 1 { Arm::None } else { arm.parse()? };
+        expect_measured("--arm", arm).map_err(otherwise(Fault::Usage))?;
         // Before the folder is begun, so that what is wrong with it leaves nothing behind.
         let origin = from.map(|from| self.origin(arm.name(), from)).transpose()?;
         let mut session = Session::open(out, study)?;

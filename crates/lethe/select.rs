@@ -4,7 +4,7 @@ use crate::interrupt::Interrupt;
 use crate::learn::words;
 use crate::meter::Meter;
 use crate::study::{Study, plain};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use candle_core::{DType, Tensor};
 use lethe_candlex::rng::Seed;
 use lethe_continual::{
@@ -49,6 +49,29 @@ pub fn selection_work(study: &Study, arm: Arm, finished: u32) -> f64 {
     }
     let candidates = study.train_ids(finished).map_or(0, |ids| ids.len());
     (candidates * study.spec.probe.draws * LOSS_LEVELS.len()) as f64
+}
+
+/// What `arm` selects by must be what a run measures; `field` says where the arm was asked for.
+///
+/// # Errors
+/// When it is not.
+pub fn expect_measured(field: &str, arm: Arm) -> Result<()> {
+    let Arm::Replay(policy) = arm else { return Ok(()) };
+    let wanted = match policy.needs() {
+        Needs::Gradients => "the gradient of every single example",
+        Needs::Interference => "losses around a virtual step on the next task",
+        Needs::Forgetting => "what a pilot run without replay forgot",
+        Needs::Nothing
+        | Needs::Energy
+        | Needs::Loss
+        | Needs::NeighbourDistance
+        | Needs::Features
+        | Needs::Coverage => return Ok(()),
+    };
+    bail!(
+        "{field}: `{policy}` selects by {wanted}, which this run does not measure; \
+         it belongs to `lethe mhn images`"
+    )
 }
 
 impl Selecting<'_> {
@@ -111,6 +134,8 @@ impl Selecting<'_> {
             Needs::NeighbourDistance => Some(stored()?.nearest(&examples)?.values),
             Needs::Loss => Some(self.losses(&examples)?),
             Needs::Nothing | Needs::Features | Needs::Coverage => None,
+            // Refused before anything is learned: [`expect_measured`].
+            Needs::Gradients | Needs::Interference | Needs::Forgetting => None,
         })
     }
 
@@ -140,7 +165,7 @@ impl Selecting<'_> {
         Ok(means)
     }
 
-    /// Unit vectors from the candidates' mean: what herding averages.
+    /// Unit vectors from the candidates' mean: what herding averages and k-center covers.
     fn directions(&self, ids: &[u64]) -> Result<Option<BTreeMap<ExampleId, Vec<f32>>>> {
         if self.policy.needs() != Needs::Features {
             return Ok(None);

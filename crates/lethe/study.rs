@@ -3,6 +3,7 @@
 use crate::exit::{Fault, otherwise};
 use crate::pipeline::diffusion_of;
 use crate::protocol::{DataSpec, DiffusionSpec, ModelSpec, ProbeSpec, ProtocolSpec, resolved_text};
+use crate::select::expect_measured;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::{DType, Device};
 use lethe_candlex::params::{Declarations, ParamStore};
@@ -68,6 +69,7 @@ impl Study {
         validate(&spec)?;
         let plan = spec.stream.validate()?;
         let replay = spec.replay.validate()?;
+        replay.arms().iter().try_for_each(|&arm| expect_measured("replay.arms", arm))?;
         let schedule = NoiseSchedule::new(&spec.diffusion.schedule())?;
         expect_timesteps(&spec.probe, &schedule)?;
         let mixture = replay.mixture(spec.training.batch)?;

@@ -22,8 +22,8 @@ pub struct Arguments {
     /// Number of the task, from 1
     #[arg(long, default_value_t = 1)]
     task: u32,
-    /// The arm: none, random, class-balanced, top-energy, bottom-energy, stratified-energy, top-loss,
-    /// nearest-neighbour, herding, greedy, joint or control
+    /// The arm: none, random, class-balanced, top-energy, bottom-energy, stratified-energy,
+    /// energy-weighted, top-loss, nearest-neighbour, herding, k-center, greedy, joint or control
     #[arg(long, default_value = "none")]
     arm: String,
     /// Folder of the task before, as an earlier `lethe train` or `lethe run` left it
