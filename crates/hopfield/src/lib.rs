@@ -4,6 +4,7 @@
 //! a pattern has a given number of neighbours.
 //! Knows no image, no denoiser and no task.
 
+pub mod boltzmann;
 mod energy;
 pub mod temperature;
 
