@@ -113,9 +113,14 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Fault> {
     if let Some(error) = cause.downcast_ref::<lethe_candlex::weights::WeightsError>() {
         return Some(of_weights(error));
     }
+    if let Some(error) = cause.downcast_ref::<lethe_hopfield::HopfieldError>() {
+        return Some(match error {
+            lethe_hopfield::HopfieldError::Field { .. } => Fault::Usage,
+            lethe_hopfield::HopfieldError::Diverged { .. } => Fault::Diverged,
+        });
+    }
     if cause.is::<lethe_continual::ContinualError>()
         || cause.is::<lethe_diffusion::DiffusionError>()
-        || cause.is::<lethe_hopfield::HopfieldError>()
     {
         return Some(Fault::Usage);
     }

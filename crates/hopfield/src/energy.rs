@@ -68,7 +68,11 @@ impl HopfieldEnergy {
         &self.patterns
     }
 
-    fn represent(&self, vectors: &Tensor, examples: &[u64]) -> Result<Tensor> {
+    /// `vectors` [n, d] of `examples` as they are compared with the stored ones, [n, d].
+    ///
+    /// # Errors
+    /// When one has no direction from the stored mean.
+    pub fn represent(&self, vectors: &Tensor, examples: &[u64]) -> Result<Tensor> {
         let Some(mean) = &self.mean else { return Ok(vectors.clone()) };
         let centred = vectors.broadcast_sub(mean)?;
         let norms = centred.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?;

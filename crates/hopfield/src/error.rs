@@ -15,6 +15,18 @@ pub enum HopfieldError {
         /// What was found.
         got: String,
     },
+    /// Training left the numbers.
+    #[error(
+        "learner {learner} diverged at step {step}: {found}; lower the learning rate or begin nearer the data"
+    )]
+    Diverged {
+        /// Which of the learners, from 0.
+        learner: usize,
+        /// The step whose loss or weights are no numbers, from 0.
+        step: u32,
+        /// What was found.
+        found: String,
+    },
 }
 
 /// What the room's functions return.
@@ -27,4 +39,13 @@ pub(crate) fn refuse<T>(
     got: impl ToString,
 ) -> Result<T> {
     Err(HopfieldError::Field { field, expected: expected.into(), got: got.to_string() })
+}
+
+/// `value` where it is a number, for a quantity that overflows on inputs too large.
+pub(crate) fn finite(field: &'static str, value: f64) -> Result<f64> {
+    if value.is_finite() {
+        Ok(value)
+    } else {
+        refuse(field, "inputs for which it is finite", value)
+    }
 }

@@ -9,11 +9,13 @@
 //! | 3, energy and retrieval | [`Network`], [`Arrival`] |
 //! | 4, forgetting | [`geometry`], [`rotation`], [`rise`] |
 //! | 5, replay | [`replay_gain`] |
+//! | 4.2 and 5.2, the trained machine | [`boltzmann`] |
 //! | beyond: where the theory speaks | [`regime`] |
 //!
 //! Knows no image, no denoiser and no task.
 
 mod association;
+pub mod boltzmann;
 mod energy;
 mod error;
 mod fixed_point;

@@ -101,7 +101,10 @@ impl Arms {
     /// # Errors
     /// When there is none.
     pub fn named(&self, policy: Policy) -> Result<&Arm> {
-        self.arms.iter().find(|arm| arm.policy == policy).with_context(|| format!("no arm {policy}"))
+        self.arms
+            .iter()
+            .find(|arm| arm.policy == policy)
+            .with_context(|| format!("no arm {policy}"))
     }
 }
 
@@ -164,7 +167,8 @@ impl Closed {
     /// G_R of every old image.
     fn gains(&self, is_kept: &[bool], beta: f64) -> Vec<f64> {
         let rows = self.association.chunks_exact(is_kept.len()).zip(&self.rise);
-        let kept = |row: &[f64]| row.iter().zip(is_kept).filter(|(_, kept)| **kept).map(|(p, _)| p).sum();
+        let kept =
+            |row: &[f64]| row.iter().zip(is_kept).filter(|(_, kept)| **kept).map(|(p, _)| p).sum();
         rows.map(|(row, &rise)| gain(kept(row), rise, beta)).collect()
     }
 }
@@ -181,7 +185,7 @@ struct Trained {
 /// Batches of some of `images`, drawn with replacement.
 fn batches(images: &Vectors, members: Vec<usize>, stream: Stream) -> impl Source {
     let size = BATCH.min(images.len());
-    move |step: u32| -> boltzmann::Result<Batch> {
+    move |step: u32| -> lethe_hopfield::Result<Batch> {
         let mut draws = stream.at(step, 0);
         let mut rows = Vec::with_capacity(size * images.d());
         for _ in 0..size {
@@ -209,8 +213,12 @@ impl Trained {
     fn measure(setting: &ImageSetting, tasks: &ImageTasks) -> Result<Self> {
         let seed = Seed(setting.seed);
         let mut draws = seed.stream("hidden units").at(0, 0);
-        let start =
-            BoltzmannMachine::random(setting.hidden, tasks.old.d(), tasks.inverse_temperature, &mut draws)?;
+        let start = BoltzmannMachine::random(
+            setting.hidden,
+            tasks.old.d(),
+            tasks.inverse_temperature,
+            &mut draws,
+        )?;
         let source = batches(&tasks.old, all(&tasks.old), seed.task_stream("batches", 1));
         let machine = learn(&[&source], start, &[1.], &recipe(setting))?;
         let after = second_task(setting, tasks, &machine, &[], &recipe(setting))?;
@@ -273,8 +281,7 @@ impl Selecting<'_> {
         let mut is_kept = vec![false; self.tasks.old.len()];
         kept.iter().for_each(|&i| is_kept[i] = true);
         let recipe = recipe(self.setting);
-        let machine =
-            second_task(self.setting, self.tasks, &self.trained.machine, &kept, &recipe)?;
+        let machine = second_task(self.setting, self.tasks, &self.trained.machine, &kept, &recipe)?;
         let with = normalized(&machine, &self.tasks.old)?;
         let mitigation = self.trained.after.iter().zip(with).map(|(without, with)| without - with);
         Ok(Arm {
@@ -325,7 +332,13 @@ impl Selecting<'_> {
                 let few = Recipe { steps: VIRTUAL_STEPS, ..recipe(self.setting) };
                 let moved = second_task(self.setting, tasks, &trained.machine, &[], &few)?;
                 let after = normalized(&moved, &tasks.old)?;
-                Some(after.iter().zip(&trained.before).map(|(after, before)| after - before).collect())
+                Some(
+                    after
+                        .iter()
+                        .zip(&trained.before)
+                        .map(|(after, before)| after - before)
+                        .collect(),
+                )
             }
             Needs::Forgetting => {
                 let rise = trained.after.iter().zip(&trained.before);

@@ -112,7 +112,11 @@ impl Gauge {
 /// # Errors
 /// When data or a setting do not fit, or training diverges.
 pub fn write(setting: &ImageSetting, section: &mut Section) -> Result<()> {
-    ensure!(setting.budget > 0. && setting.budget < 1., "--budget: expected a share between 0 and 1, got {}", setting.budget);
+    ensure!(
+        setting.budget > 0. && setting.budget < 1.,
+        "--budget: expected a share between 0 and 1, got {}",
+        setting.budget
+    );
     let tasks = ImageTasks::load(setting)?;
     let arms = Arms::measure(setting, &tasks)?;
     section.paragraph(&format!(
@@ -141,7 +145,13 @@ pub fn write(setting: &ImageSetting, section: &mut Section) -> Result<()> {
 }
 
 /// Mean mitigation of an arm over a group.
-fn mean(arms: &Arms, arm: &Arm, group: Group, gauge: Gauge, bootstrap: &Bootstrap) -> Result<Interval> {
+fn mean(
+    arms: &Arms,
+    arm: &Arm,
+    group: Group,
+    gauge: Gauge,
+    bootstrap: &Bootstrap,
+) -> Result<Interval> {
     let values: Vec<f64> = gauge
         .of(arm)
         .iter()
@@ -156,14 +166,24 @@ fn mean(arms: &Arms, arm: &Arm, group: Group, gauge: Gauge, bootstrap: &Bootstra
 fn write_claims(arms: &Arms, bootstrap: &Bootstrap, section: &mut Section) -> Result<()> {
     for gauge in Gauge::ALL {
         for (id, group, claim) in [
-            ("C5", Group::Highest, "in the quarter of highest energy, top-energy helps more than random, random more than bottom-energy"),
+            (
+                "C5",
+                Group::Highest,
+                "in the quarter of highest energy, top-energy helps more than random, random more than bottom-energy",
+            ),
             ("C6", Group::All, "over all images of task 1, random helps more than top-energy"),
         ] {
             let (top, random) = (arms.named(Policy::TopEnergy)?, arms.named(Policy::Random)?);
             let bottom = arms.named(Policy::BottomEnergy)?;
-            let pairs = if id == "C5" { vec![(top, random), (random, bottom)] } else { vec![(random, top)] };
-            let gaps: Vec<Interval> =
-                pairs.iter().map(|(more, less)| gap(arms, more, less, group, gauge, bootstrap)).collect::<Result<_>>()?;
+            let pairs = if id == "C5" {
+                vec![(top, random), (random, bottom)]
+            } else {
+                vec![(random, top)]
+            };
+            let gaps: Vec<Interval> = pairs
+                .iter()
+                .map(|(more, less)| gap(arms, more, less, group, gauge, bootstrap))
+                .collect::<Result<_>>()?;
             let words: Vec<String> = gaps.iter().map(number::interval).collect();
             section.verdict(
                 all_above(&gaps),
@@ -185,7 +205,14 @@ fn write_claims(arms: &Arms, bootstrap: &Bootstrap, section: &mut Section) -> Re
     Ok(())
 }
 
-fn gap(arms: &Arms, more: &Arm, less: &Arm, group: Group, gauge: Gauge, bootstrap: &Bootstrap) -> Result<Interval> {
+fn gap(
+    arms: &Arms,
+    more: &Arm,
+    less: &Arm,
+    group: Group,
+    gauge: Gauge,
+    bootstrap: &Bootstrap,
+) -> Result<Interval> {
     // The two groups asked for are the same images under every arm.
     let differences = gauge.of(more).iter().zip(gauge.of(less)).enumerate();
     let chosen = differences.filter(|(image, _)| group.holds(arms, more, *image));
@@ -195,7 +222,11 @@ fn gap(arms: &Arms, more: &Arm, less: &Arm, group: Group, gauge: Gauge, bootstra
 /// Whether all lie above zero; no if one lies below.
 fn all_above(gaps: &[Interval]) -> Option<bool> {
     let sides: Vec<Option<bool>> = gaps.iter().map(is_above).collect();
-    if sides.contains(&Some(false)) { Some(false) } else { sides.into_iter().collect::<Option<Vec<bool>>>().map(|_| true) }
+    if sides.contains(&Some(false)) {
+        Some(false)
+    } else {
+        sides.into_iter().collect::<Option<Vec<bool>>>().map(|_| true)
+    }
 }
 
 fn write_scatters(arms: &Arms, section: &mut Section) {
@@ -206,10 +237,14 @@ fn write_scatters(arms: &Arms, section: &mut Section) {
             "One point for each image of task 1.",
         );
         let points = arms.energy.iter().copied().zip(y.iter().copied()).collect();
-        let (x, y) = (Axis::new("energy before, without its own copy"), Axis::new(format!("rise, {what}")));
+        let (x, y) =
+            (Axis::new("energy before, without its own copy"), Axis::new(format!("rise, {what}")));
         Scatter::new(caption, x, y, vec![Cloud::new(Ink::RED, points)]).draw()
     };
-    let panels = [panel("closed", "closed form", &arms.rise), panel("machine", "Boltzmann machine", &arms.machine_rise)];
+    let panels = [
+        panel("closed", "closed form", &arms.rise),
+        panel("machine", "Boltzmann machine", &arms.machine_rise),
+    ];
     section.figure(
         &panels,
         &[],

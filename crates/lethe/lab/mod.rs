@@ -5,7 +5,11 @@
 //! | E1 energy rise | [`rise`] | section 4, appendix E |
 //! | E2 replay gain | [`replay`] | section 5, appendix H |
 //! | E3 regimes | [`regimes`] | beyond it |
+//! | E5 images | [`images`] | beyond it |
 
+mod image_arms;
+mod image_tasks;
+pub mod images;
 pub mod regimes;
 pub mod replay;
 mod replication;

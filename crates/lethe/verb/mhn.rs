@@ -4,9 +4,10 @@ use super::say;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use lethe::exit::{Fault, otherwise};
+use lethe::lab::images::ImageSetting;
 use lethe::lab::regimes::Grid;
 use lethe::lab::setting::{Setting, Turning, Turns};
-use lethe::lab::{regimes, replay, rise};
+use lethe::lab::{images, regimes, replay, rise};
 use lethe::report::article::{Article, Section};
 use std::path::PathBuf;
 
@@ -34,6 +35,8 @@ enum Experiment {
     Replay(Turned),
     /// E3: where the outlier rises more, and the rule that chooses the inverse temperature
     Regimes(Mapped),
+    /// E5: the closed form and the Boltzmann machine on images, and every selector at equal budget
+    Images(Pictured),
 }
 
 /// Where pages go.
@@ -60,6 +63,14 @@ struct Mapped {
     setting: Setting,
     #[command(flatten)]
     grid: Grid,
+    #[command(flatten)]
+    out: Out,
+}
+
+#[derive(Args)]
+struct Pictured {
+    #[command(flatten)]
+    setting: ImageSetting,
     #[command(flatten)]
     out: Out,
 }
@@ -91,12 +102,20 @@ fn run_experiment(arguments: &Arguments) -> Result<()> {
             })?;
             finish(&article, &mapped.out, "regimes")
         }
+        Some(Experiment::Images(pictured)) => {
+            let facts = format!("seed {}", pictured.setting.seed);
+            let mut article = Article::new("Images", facts);
+            article
+                .section("images", IMAGES, |section| images::write(&pictured.setting, section))?;
+            finish(&article, &pictured.out, "images")
+        }
     }
 }
 
 const RISE: &str = "Energy rise (E1, section 4)";
 const REPLAY: &str = "Replay gain (E2, section 5)";
 const REGIMES: &str = "Regimes (E3)";
+const IMAGES: &str = "Images (E5)";
 
 fn quick(turned: &Turned) -> Result<()> {
     let turning = Turning::measure(&turned.setting, &turned.turns)?;
