@@ -252,7 +252,7 @@ impl Section {
         section::figure(&mut self.body, panels, legend, caption);
     }
 
-    /// Appends a claim with its verdict: a [`Verdict`], a `bool`, or none of both as `None`.
+    /// Appends a claim with its verdict: a [`Verdict`], a `bool`, or `None` for an undecided one.
     pub fn verdict(&mut self, verdict: impl Into<Verdict>, id: &str, claim: &str, evidence: &str) {
         let verdict = verdict.into();
         self.body.element("article", &[("class", "claim")], |article| {

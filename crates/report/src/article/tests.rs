@@ -11,7 +11,7 @@ const SCRIPT: &str = "</style><script>alert(1)</script>\"'&";
 
 /// A number that goes up and down with its place, the same on every machine.
 fn wave(place: usize) -> f64 {
-    ((place * 7919 + 13) % 997) as f64 / 997.0
+    ((place * place * 7919 + place * 131 + 13) % 997) as f64 / 997.0
 }
 
 fn around(estimate: f64, width: f64) -> Interval {
@@ -272,7 +272,6 @@ fn what_is_no_page_is_refused_before_anything_is_written() {
         let chart = BarChart::new(Caption::new("f", "", ""), "", vec![]);
         section.figure(&[chart.draw()], &[], "");
     };
-    let columns = [Column::numbers("a", "A")];
     let faults: [(Fault, &str); 5] = [
         (|section| section.table("../a", table()), "table \"../a\": expected ASCII letters"),
         (|section| section.hidden_table("", table()), "table \"\": expected ASCII letters"),
@@ -288,7 +287,6 @@ fn what_is_no_page_is_refused_before_anything_is_written() {
             "table \"b\", row 2: expected 1, one a column, got 0 cells",
         ),
     ];
-    assert_eq!(Table::new(&columns).misfit(), None);
     for (index, (fault, expected)) in faults.into_iter().enumerate() {
         let folder = tempfile::tempdir().unwrap();
         let mut article = example();

@@ -73,7 +73,8 @@ impl BarChart {
     pub fn draw(&self) -> Figure {
         let rows = self.rows();
         let widest = self.bars.iter().map(|bar| breadth(&bar.name)).fold(0.0, f64::max);
-        let left = LEFT.max(widest + 11.0);
+        // In a broad font a long name reaches into the gap beside the figure, which is 16 at least.
+        let left = LEFT.max(1.1 * widest);
         let right = left + PLOT.max(self.width - left - RIGHT);
         let bottom = TOP + ROW * rows.len() as f64;
         let size = Size { width: right + RIGHT, height: bottom + 24.0 };
@@ -128,7 +129,7 @@ fn draw_bar(bar: &Bar, y: f64, left: f64, scale: &Scale, figure: &mut Markup) {
     let Interval { estimate, low, high, .. } = bar.interval;
     frame::text(figure, "tick end", (left - 8.0, y + 4.0), &bar.name);
     if !scale.spacing.holds(estimate) {
-        return frame::text(figure, "tick", (left, y + 4.0), "–");
+        return frame::text(figure, "tick", (left + 6.0, y + 4.0), "–");
     }
     if scale.spacing.holds(high) && !low.is_nan() {
         let [low, high] = [low, high].map(|number| scale.place(number));

@@ -193,7 +193,8 @@ impl HeatMap {
             cell.leaf("title", &[], &place);
             let corner = (x + 1.0, y + 1.0);
             let size = (grid.width - 2.0, grid.height - 2.0);
-            self.draw_shade(value.map(|value| self.spacing.spaced(value)), corner, size, cell);
+            let spaced = value.map(|value| self.spacing.spaced(value));
+            self.draw_shade(spaced, corner, size, "3", cell);
             if !text.is_empty() {
                 let middle = (x + grid.width / 2.0, y + grid.height / 2.0 + 4.5);
                 frame::text(cell, "value middle", middle, &text);
@@ -201,12 +202,13 @@ impl HeatMap {
         });
     }
 
-    /// A rectangle in the shade of a number in units of the scale.
+    /// A rectangle with round corners in the shade of a number in units of the scale.
     fn draw_shade(
         &self,
         spaced: Option<f64>,
         (x, y): (f64, f64),
         (width, height): (f64, f64),
+        radius: &str,
         figure: &mut Markup,
     ) {
         let shade = spaced.map_or(0.0, |spaced| self.shade(spaced));
@@ -225,7 +227,7 @@ impl HeatMap {
                 ("y", &y),
                 ("width", &width),
                 ("height", &height),
-                ("rx", "3"),
+                ("rx", radius),
                 ("fill-opacity", &opacity),
             ],
         );
@@ -254,7 +256,7 @@ impl HeatMap {
         for piece in 0..PIECES {
             let share = (piece as f64 + 0.5) / PIECES as f64;
             let corner = (left + PIECE.0 * piece as f64, top);
-            self.draw_shade(Some(low + share * (high - low)), corner, PIECE, figure);
+            self.draw_shade(Some(low + share * (high - low)), corner, PIECE, "0", figure);
         }
         let (length, y) = (PIECE.0 * PIECES as f64, top + PIECE.1 + 14.0);
         frame::text(figure, "tick", (left, y), &number::short(self.range.0));

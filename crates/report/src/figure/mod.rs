@@ -15,7 +15,7 @@ mod scatter;
 
 pub use bars::{Bar, BarChart};
 pub use frame::{Axis, Size};
-pub use heat::HeatMap;
+pub use heat::{Cells, HeatMap};
 pub use ink::Ink;
 pub use line::{LineChart, Series};
 pub use scale::Spacing;

@@ -139,3 +139,152 @@ fn no_two_arms_look_alike() {
         assert!(style.contains(&format!(".{class} {{")), "{class}");
     }
 }
+
+fn interval(low: f64, estimate: f64, high: f64) -> Interval {
+    Interval { estimate, low, high, n: 10 }
+}
+
+#[test]
+fn a_logarithmic_axis_leaves_out_what_has_no_place_and_says_so() {
+    let points = vec![(0.01, 1.0), (0.0, 2.0), (1.0, 3.0), (10.0, f64::NAN), (100.0, 4.0)];
+    let (x, y) = (Axis::log10("x"), Axis::new("y"));
+    let series = Series { has_markers: true, ..Series::plain(Ink::BLUE, points.clone()) };
+    let chart = LineChart::new(caption(), x.clone(), y.clone(), vec![series]);
+    let scatter = Scatter::new(caption(), x, y, vec![Cloud::new(Ink::RED, points)]);
+    let (line, dots) = (chart.draw(), scatter.draw());
+    for svg in [line.as_str(), dots.as_str()] {
+        assert!(svg.contains("Left out: 2 values, not finite, or not above zero"), "{svg}");
+        assert!(svg.contains(">2 left out</text>") && svg.contains(">0.01</text>"), "{svg}");
+        assert!(!svg.contains("NaN") && !svg.contains("inf\""), "{svg}");
+    }
+    // The line is broken at both gaps: three stretches, three dots.
+    assert_eq!(line.as_str().matches("<circle").count(), 3);
+    let path = line.as_str().split("class=\"line ink1\" d=\"").nth(1).unwrap();
+    assert_eq!(path.split('"').next().unwrap().matches('M').count(), 3);
+    assert_eq!(dots.as_str().matches("h0").count(), 3);
+    assert!(!chart_of_all().draw().as_str().contains("left out"));
+}
+
+/// The control: every number has a place.
+fn chart_of_all() -> LineChart {
+    let series = Series::plain(Ink::RED, vec![(0.1, 1.0), (1.0, 2.0)]);
+    LineChart::new(caption(), Axis::log10("x"), Axis::log10("y"), vec![series])
+}
+
+#[test]
+fn names_beside_lines_keep_their_distance() {
+    let named = |(ink, y): (Ink, f64)| Series {
+        name: format!("line {y}"),
+        ..Series::plain(ink, vec![(0.0, 0.0), (1.0, y)])
+    };
+    let series = Ink::HUES.into_iter().zip([0.5, 0.52, 0.49, 1.0, 0.0, 0.01]).map(named).collect();
+    let svg = LineChart::new(caption(), Axis::new("x"), Axis::new("y"), series).draw();
+    let mut places: Vec<f64> = svg
+        .as_str()
+        .split("class=\"name ")
+        .skip(1)
+        .filter_map(|rest| rest.split("y=\"").nth(1)?.split('"').next()?.parse().ok())
+        .collect();
+    places.sort_by(f64::total_cmp);
+    assert_eq!(places.len(), 6);
+    assert!(places.windows(2).all(|pair| pair[1] - pair[0] >= 14.99), "{places:?}");
+    assert!(places[0] >= 30.0 && places[5] <= 340.0 - 46.0 + 4.0, "{places:?}");
+}
+
+#[test]
+fn clouds_have_their_ink_and_radius_and_a_diagonal_where_axes_meet() {
+    let cloud = |ink, radius| Cloud { radius, ..Cloud::new(ink, vec![(0.0, 0.0), (1.0, 2.0)]) };
+    let scatter = Scatter {
+        has_diagonal: true,
+        ..Scatter::new(
+            caption(),
+            Axis::new("x"),
+            Axis::new("y"),
+            vec![cloud(Ink::BLUE, 1.7), cloud(Ink::RED, 3.0)],
+        )
+    };
+    let svg = scatter.draw();
+    assert_eq!(svg.as_str().matches("style=").count(), 1);
+    assert!(svg.as_str().contains("class=\"cloud ink2\" d=\"M"));
+    assert!(svg.as_str().contains("style=\"stroke-width:6\""));
+    // x reaches from -0.02 to 1.02, y from -0.1 to 2.1: the diagonal from one end of x to the other.
+    let [left, right] = [-0.02, 1.02].map(|y| 179.0 - (y + 0.1) / 2.2 * 149.0);
+    let expected = format!("d=\"M50,{}L310,{}\"", coordinate(left), coordinate(right));
+    assert!(svg.as_str().contains(&expected), "{expected}: {}", svg.as_str());
+    let apart = Scatter {
+        clouds: vec![Cloud::new(Ink::RED, vec![(0.0, 5.0), (1.0, 6.0)])],
+        ..scatter.clone()
+    };
+    assert!(!apart.draw().as_str().contains("boundary"));
+    let mixed = Scatter { y: Axis::log10("y"), ..scatter };
+    assert!(mixed.draw().as_str().contains("class=\"boundary\" d=\"M"));
+}
+
+#[test]
+fn bars_stand_under_headings_and_end_at_the_edge_of_a_logarithm() {
+    let bars = vec![
+        Bar::new("a", Ink::RED, interval(0.1, 1.0, 10.0)).under("self <1>"),
+        Bar::new("b", Ink::RED, interval(-1.0, 1.0, 10.0)).under("self <1>"),
+        Bar::new("c", Ink::RED, interval(-2.0, -1.0, 0.0)).under("cross"),
+    ];
+    let chart = BarChart { spacing: Spacing::Log10, ..BarChart::new(caption(), "gain", bars) };
+    let svg = chart.draw();
+    assert_eq!(svg.as_str().matches("self &lt;1&gt;</text>").count(), 1);
+    assert!(svg.as_str().contains("viewBox=\"0 0 320 159\""), "five rows: {}", svg.as_str());
+    // 0.1 to 10 with a room of 4 % on 116..310: a decade is 89.81, and the left end is 116.
+    assert!(svg.as_str().contains("x1=\"123.19\" y1=\"61.5\""), "{}", svg.as_str());
+    assert!(svg.as_str().contains("x1=\"116\" y1=\"82.5\""), "{}", svg.as_str());
+    assert_eq!(svg.as_str().matches("<circle").count(), 2);
+    assert!(svg.as_str().contains(">–</text>") && svg.as_str().contains("Left out: 1 value,"));
+    let long = Bar::new("a name of more than twenty letters", Ink::RED, interval(0.0, 1.0, 2.0));
+    let svg = BarChart::new(caption(), "gain", vec![long]).draw();
+    assert!(!svg.as_str().contains("viewBox=\"0 0 320 "), "{}", svg.as_str());
+}
+
+fn map(cells: Cells) -> HeatMap {
+    let names = |n: usize| (0..n).map(|name| name.to_string()).collect::<Vec<String>>();
+    let (rows, columns) = (names(cells.len()), names(cells[0].len()));
+    HeatMap::new(caption(), ("β", rows), ("c", columns), cells)
+}
+
+#[test]
+fn a_cell_tells_its_number_in_full_and_a_strange_one_is_missing() {
+    let svg = map(vec![vec![Some(0.012_345_678), Some(f64::NAN)], vec![None, Some(1.0)]]).draw();
+    assert!(svg.as_str().contains("<title>β 0, c 0: 0.012345678</title>"), "{}", svg.as_str());
+    assert!(svg.as_str().contains("<title>β 1, c 0: not measured</title>"));
+    assert_eq!(svg.as_str().matches("cell empty").count(), 2);
+    assert_eq!(svg.as_str().matches(">–</text>").count(), 2);
+    assert!(svg.as_str().contains(">0.0123</text>") && !svg.as_str().contains("=\"NaN"));
+    // The strip: thirty shades between the ends of the range.
+    assert_eq!(svg.as_str().matches("rx=\"0\"").count(), 30);
+    let crowd = map(vec![vec![Some(0.012_345); 20]; 20]).draw();
+    assert!(!crowd.as_str().contains("class=\"value"), "numbers that do not fit");
+    assert_eq!(crowd.as_str().matches(": 0.012345</title>").count(), 400);
+}
+
+#[test]
+fn shades_follow_logarithms_or_part_at_the_middle() {
+    let plain = HeatMap { has_scale: false, ..map(vec![vec![Some(1.0), Some(10.0), Some(100.0)]]) };
+    let has = |map: &HeatMap, class: &str, opacity: &str| {
+        let svg = map.draw();
+        let rects = svg.as_str().split("<rect ").skip(1);
+        rects
+            .filter(|rest| {
+                rest.starts_with(&format!("class=\"{class}\""))
+                    && rest
+                        .split("/>")
+                        .next()
+                        .unwrap()
+                        .contains(&format!("fill-opacity=\"{opacity}\""))
+            })
+            .count()
+    };
+    assert_eq!([has(&plain, "cell", "0.31"), has(&plain, "cell", "0.56")], [0, 1]);
+    let logarithmic = plain.clone().by_logarithm();
+    assert_eq!([has(&logarithmic, "cell", "0.31"), has(&logarithmic, "cell", "0.56")], [1, 1]);
+    let parted = logarithmic.around(10.0);
+    let counts = [("cell", "0.56"), ("cell", "0.06"), ("cell above", "0.56")];
+    assert_eq!(counts.map(|(class, opacity)| has(&parted, class, opacity)), [1, 1, 1]);
+    let negative = map(vec![vec![Some(-1.0), Some(1.0), Some(10.0)]]).by_logarithm();
+    assert_eq!((has(&negative, "cell empty", "0.06"), negative.range), (1, (1.0, 10.0)));
+}
