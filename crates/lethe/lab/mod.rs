@@ -5,8 +5,10 @@
 //! | E1 energy rise | [`rise`] | section 4, appendix E |
 //! | E2 replay gain | [`replay`] | section 5, appendix H |
 //! | E3 regimes | [`regimes`] | beyond it |
+//! | E4 Boltzmann machine | [`boltzmann`] | sections 4.2, 5.2 |
 //! | E5 images | [`images`] | beyond it |
 
+pub mod boltzmann;
 mod image_arms;
 mod image_tasks;
 pub mod images;
@@ -14,4 +16,5 @@ pub mod regimes;
 pub mod replay;
 mod replication;
 pub mod rise;
+pub mod school;
 pub mod setting;

@@ -6,8 +6,9 @@ use clap::{Args, Subcommand};
 use lethe::exit::{Fault, otherwise};
 use lethe::lab::images::ImageSetting;
 use lethe::lab::regimes::Grid;
+use lethe::lab::school::Machine;
 use lethe::lab::setting::{Setting, Turning, Turns};
-use lethe::lab::{images, regimes, replay, rise};
+use lethe::lab::{boltzmann, images, regimes, replay, rise};
 use lethe::report::article::{Article, Section};
 use std::path::PathBuf;
 
@@ -35,6 +36,8 @@ enum Experiment {
     Replay(Turned),
     /// E3: where the outlier rises more, and the rule that chooses the inverse temperature
     Regimes(Mapped),
+    /// E4: a Boltzmann machine that learns both tasks, with replay, beside the closed form (sections 4.2 and 5.2)
+    Boltzmann(Trained),
     /// E5: the closed form and the Boltzmann machine on images, and every selector at equal budget
     Images(Pictured),
 }
@@ -63,6 +66,16 @@ struct Mapped {
     setting: Setting,
     #[command(flatten)]
     grid: Grid,
+    #[command(flatten)]
+    out: Out,
+}
+
+#[derive(Args)]
+struct Trained {
+    #[command(flatten)]
+    setting: Setting,
+    #[command(flatten)]
+    machine: Machine,
     #[command(flatten)]
     out: Out,
 }
@@ -102,6 +115,15 @@ fn run_experiment(arguments: &Arguments) -> Result<()> {
             })?;
             finish(&article, &mapped.out, "regimes")
         }
+        Some(Experiment::Boltzmann(trained)) => {
+            let Trained { setting, machine, out } = trained;
+            let facts = format!("{} · seed {}", setting.in_words(), setting.seed);
+            let mut article = Article::new("Boltzmann machine", facts);
+            article.section("boltzmann", BOLTZMANN, |section| {
+                boltzmann::write(setting, machine, section)
+            })?;
+            finish(&article, out, "boltzmann")
+        }
         Some(Experiment::Images(pictured)) => {
             let facts = format!("seed {}", pictured.setting.seed);
             let mut article = Article::new("Images", facts);
@@ -115,6 +137,7 @@ fn run_experiment(arguments: &Arguments) -> Result<()> {
 const RISE: &str = "Energy rise (E1, section 4)";
 const REPLAY: &str = "Replay gain (E2, section 5)";
 const REGIMES: &str = "Regimes (E3)";
+const BOLTZMANN: &str = "Boltzmann machine (E4)";
 const IMAGES: &str = "Images (E5)";
 
 fn quick(turned: &Turned) -> Result<()> {
