@@ -8,6 +8,7 @@
 //! - `energy`: Hopfield energies and retrieval against values in 50 digits, and the laws that they obey.
 //! - `golden`: reading golden files, and the distances in which tolerances are stated.
 //! - `gradient`: every trainable name receives the gradient that a difference quotient finds.
+//! - `lab`: the theory lab's verbs end to end: tables that agree, same bytes, refusals.
 //! - `manifests`: networks declare exactly the parameters that models/ names.
 //! - `optimizer`: AdamW, clipping and moving averages against torch.
 //! - `parity`: networks against golden tensors from the Python originals.
@@ -26,6 +27,7 @@ mod determinism;
 mod energy;
 mod golden;
 mod gradient;
+mod lab;
 mod manifests;
 mod optimizer;
 mod parity;

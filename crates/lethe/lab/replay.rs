@@ -57,8 +57,8 @@ impl Family {
     /// Its name on pages and in tables.
     pub fn name(self) -> &'static str {
         match self {
-            Self::OutlierSelf => "outlier, self",
-            Self::ClusterSelf => "cluster, self",
+            Self::OutlierSelf => "outlier self",
+            Self::ClusterSelf => "cluster self",
             Self::WithinCluster => "within cluster",
             Self::ClusterFromOutlier => "outlier → cluster",
             Self::OutlierFromCluster => "cluster → outlier",
