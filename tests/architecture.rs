@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::Table;
 
 /// Every room, and the rooms that it depends on, for building or for its tests.
-const EDGES: [(&str, &[&str]); 14] = [
+const EDGES: [(&str, &[&str]); 15] = [
     ("kernels", &[]),
     ("models", &[]),
     ("candlex", &[]),
@@ -19,6 +19,7 @@ const EDGES: [(&str, &[&str]); 14] = [
     ("layers", &["candlex", "kernels"]),
     ("report", &["ledger"]),
     ("pixel", &["diffusion", "layers", "candlex", "models"]),
+    ("vector", &["diffusion", "layers", "candlex", "kernels"]),
     ("probe", &["diffusion", "hopfield", "candlex", "ledger"]),
     ("train", &["diffusion", "candlex", "kernels", "continual", "ledger", "data"]),
     (
@@ -35,6 +36,7 @@ const EDGES: [(&str, &[&str]); 14] = [
             "layers",
             "report",
             "pixel",
+            "vector",
             "probe",
             "train",
         ],

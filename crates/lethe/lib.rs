@@ -35,3 +35,4 @@ pub use lethe_pixel as pixel;
 pub use lethe_probe as probe;
 pub use lethe_report as report;
 pub use lethe_train as train;
+pub use lethe_vector as vector;

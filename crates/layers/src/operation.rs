@@ -111,6 +111,39 @@ pub fn scale(tape: &Tape, x: &Value, factor: f64) -> Result<Value> {
     }))
 }
 
+/// Each row of x [rows, ..] by its own factor.
+///
+/// # Errors
+/// When there is no factor for each row.
+pub fn scale_rows(tape: &Tape, x: &Value, factors: &[f64]) -> Result<Value> {
+    let mut shape = vec![1; x.tensor().rank()];
+    shape[0] = factors.len();
+    let factors = Tensor::new(factors, x.tensor().device())?.to_dtype(x.tensor().dtype())?;
+    let (slot, factors) = (x.slot(), factors.reshape(shape)?);
+    let scaled = x.tensor().broadcast_mul(&factors)?;
+    Ok(tape.record(scaled, &[slot], move |gradient, to| {
+        to.add(slot, || gradient.broadcast_mul(&factors))
+    }))
+}
+
+/// (1 + scale) · x + shift, of one shape.
+///
+/// # Errors
+/// When the shapes differ.
+pub fn modulate(tape: &Tape, x: &Value, scale: &Value, shift: &Value) -> Result<Value> {
+    let slots = [x.slot(), scale.slot(), shift.slot()];
+    let factor = (scale.tensor() + 1.)?;
+    let y = ((x.tensor() * &factor)? + shift.tensor())?;
+    let kept = x.kept_if(scale.is_tracked());
+    Ok(tape.record(y, &slots, move |gradient, to| {
+        to.add(slots[0], || &gradient * factor)?;
+        if let Some(x) = kept {
+            to.add(slots[1], || &gradient * x)?;
+        }
+        to.add(slots[2], || Ok(gradient))
+    }))
+}
+
 /// rows + row: [batch, channels] + [channels].
 ///
 /// # Errors
