@@ -7,8 +7,11 @@
 //! | E3 regimes | [`regimes`] | beyond it |
 //! | E4 Boltzmann machine | [`boltzmann`] | sections 4.2, 5.2 |
 //! | E5 images | [`images`] | beyond it |
+//! | E6 bridge to learned scores | [`bridge`] | beyond it |
 
 pub mod boltzmann;
+pub mod bridge;
+mod estimators;
 mod image_arms;
 mod image_tasks;
 pub mod images;

@@ -4,11 +4,12 @@ use super::say;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use lethe::exit::{Fault, otherwise};
+use lethe::lab::bridge::Learning;
 use lethe::lab::images::ImageSetting;
 use lethe::lab::regimes::Grid;
 use lethe::lab::school::Machine;
 use lethe::lab::setting::{Setting, Turning, Turns};
-use lethe::lab::{boltzmann, images, regimes, replay, rise};
+use lethe::lab::{boltzmann, bridge, images, regimes, replay, rise};
 use lethe::report::article::{Article, Section};
 use std::path::PathBuf;
 
@@ -40,6 +41,8 @@ enum Experiment {
     Boltzmann(Trained),
     /// E5: the closed form and the Boltzmann machine on images, and every selector at equal budget
     Images(Pictured),
+    /// E6: energies read from trained score networks by four estimators, against the closed form
+    Bridge(Bridged),
 }
 
 /// Where pages go.
@@ -76,6 +79,16 @@ struct Trained {
     setting: Setting,
     #[command(flatten)]
     machine: Machine,
+    #[command(flatten)]
+    out: Out,
+}
+
+#[derive(Args)]
+struct Bridged {
+    #[command(flatten)]
+    setting: Setting,
+    #[command(flatten)]
+    learning: Learning,
     #[command(flatten)]
     out: Out,
 }
@@ -124,6 +137,14 @@ fn run_experiment(arguments: &Arguments) -> Result<()> {
             })?;
             finish(&article, out, "boltzmann")
         }
+        Some(Experiment::Bridge(bridged)) => {
+            let Bridged { setting, learning, out } = bridged;
+            let facts = format!("{} · seed {}", setting.in_words(), setting.seed);
+            let mut article = Article::new("Bridge", facts);
+            article
+                .section("bridge", BRIDGE, |section| bridge::write(setting, learning, section))?;
+            finish(&article, out, "bridge")
+        }
         Some(Experiment::Images(pictured)) => {
             let facts = format!("seed {}", pictured.setting.seed);
             let mut article = Article::new("Images", facts);
@@ -138,6 +159,7 @@ const RISE: &str = "Energy rise (E1, section 4)";
 const REPLAY: &str = "Replay gain (E2, section 5)";
 const REGIMES: &str = "Regimes (E3)";
 const BOLTZMANN: &str = "Boltzmann machine (E4)";
+const BRIDGE: &str = "Bridge to learned scores (E6)";
 const IMAGES: &str = "Images (E5)";
 
 fn quick(turned: &Turned) -> Result<()> {
