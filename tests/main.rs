@@ -1,6 +1,7 @@
 //! Laws that cross rooms.
 //!
 //! - `architecture`: which room may know which, and which may not know candle.
+//! - `boltzmann`: the Boltzmann machine in 50 digits, and claim B1 in machines that were trained.
 //! - `bound`: the variational bound, term by term, against an exact denoiser.
 //! - `canary`: the faults of candle around which the house is built, each shown to be there still.
 //! - `datasets`: idx files beside candle-datasets' reader.
@@ -19,6 +20,7 @@
 //! - `tidy`: lengths, headers, names, words, and the size of the house.
 
 mod architecture;
+mod boltzmann;
 mod bound;
 mod canary;
 #[cfg(feature = "hub")]

@@ -127,8 +127,11 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Fault> {
     if let Some(error) = cause.downcast_ref::<lethe_ledger::Error>() {
         return Some(of_ledger(error));
     }
-    if cause.is::<lethe_report::Error>() {
-        return Some(Fault::Untrustworthy);
+    if let Some(error) = cause.downcast_ref::<lethe_vector::VectorError>() {
+        return Some(of_learning(error));
+    }
+    if let Some(error) = cause.downcast_ref::<lethe_report::Error>() {
+        return Some(of_report(error));
     }
     cause.downcast_ref::<std::io::Error>().map(of_io)
 }
@@ -178,6 +181,23 @@ fn of_weights(error: &lethe_candlex::weights::WeightsError) -> Fault {
     match error {
         WeightsError::Io { source, .. } => of_io(source),
         WeightsError::NoTensor { .. } => Fault::Data,
+        _ => Fault::Untrustworthy,
+    }
+}
+
+fn of_learning(error: &lethe_vector::VectorError) -> Fault {
+    use lethe_vector::VectorError;
+    match error {
+        VectorError::Spec { .. } => Fault::Usage,
+        VectorError::Diverged { .. } => Fault::Diverged,
+        _ => Fault::Bug,
+    }
+}
+
+fn of_report(error: &lethe_report::Error) -> Fault {
+    match error {
+        lethe_report::Error::Io { source, .. } => of_io(source),
+        lethe_report::Error::Article { .. } => Fault::Bug,
         _ => Fault::Untrustworthy,
     }
 }

@@ -57,6 +57,7 @@ impl Measured {
             "--hidden: expected more than the {patterns} patterns, got {}: a replayed pattern needs a unit of its own",
             machine.hidden
         );
+        ensure!(machine.angle != 0., "--angle: expected a rotation, got 0: nothing would rise");
         let turns = Turns { angles: vec![machine.angle], rotations: machine.rotations };
         let turning = Turning::measure(setting, &turns)?;
         let school = School::new(setting, machine, &turning)?;

@@ -80,6 +80,7 @@ pub fn write(setting: &Setting, learning: &Learning, section: &mut Section) -> R
         "--rotations: expected at least 2, got {}",
         learning.rotations
     );
+    ensure!(learning.angle != 0., "--angle: expected a rotation, got 0: nothing would rise");
     let learned = Learned::measure(setting, learning)?;
     section.paragraph(&format!(
         "A score network learns the patterns and then each rotated task; its energies at the old fixed points are read \
