@@ -160,7 +160,7 @@ impl<'a> School<'a> {
         let (d, beta) = (self.teacher.d(), self.teacher.inverse_temperature());
         let mut draws = self.seed.stream("hidden units").at(0, 0);
         let start = BoltzmannMachine::random(self.machine.hidden, d, beta, &mut draws)?;
-        let source = self.samples(self.teacher.clone(), self.seed.task_stream("teacher", 1))?;
+        let source = self.samples(self.teacher.clone(), self.seed.stream("teacher"))?;
         let learned = self.learn(&[&source], &[Learner::new(start)])?;
         learned.into_iter().next().context("one machine was trained")
     }
@@ -170,8 +170,8 @@ impl<'a> School<'a> {
     /// # Errors
     /// When training diverges.
     pub fn second(&self, first: &BoltzmannMachine, rotation: Option<u64>) -> Result<Learned> {
-        let stream = self.seed.task_stream("teacher", 2);
-        let mut new = self.samples(self.teacher.clone(), stream)?;
+        // The draws of task 1 again: a rotated task is the same samples, rotated, and what they miss is missed twice.
+        let mut new = self.samples(self.teacher.clone(), self.seed.stream("teacher"))?;
         if let Some(rotation) = rotation {
             new = new.rotated(self.rotation(rotation)?)?;
         }
@@ -184,7 +184,7 @@ impl<'a> School<'a> {
                 self.teacher.d(),
                 self.teacher.inverse_temperature(),
             )?;
-            self.samples(single, self.seed.task_stream("replayed", 2))
+            self.samples(single, self.seed.stream("replayed"))
         };
         let (one, other) = (replayed(Arm::Cluster)?, replayed(Arm::Outlier)?);
         let sources: [&dyn Source; 3] = [&new, &one, &other];
