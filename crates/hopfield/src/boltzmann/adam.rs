@@ -5,8 +5,8 @@
 use super::batch::{Batch, Source};
 use super::loss::Workspace;
 use super::machine::BoltzmannMachine;
+use super::vectorized::vectorized;
 use crate::error::{HopfieldError, Result, refuse};
-use pulp::Arch;
 
 /// Decay of the running means of the gradient and of its square.
 const DECAY: [f64; 2] = [0.9, 0.999];
@@ -132,14 +132,25 @@ impl Student {
         let [first, second] = &mut self.moments;
         let correction = DECAY.map(|decay| 1. / (1. - decay.powf(f64::from(step) + 1.)));
         let parameters = self.machine.parameters_mut();
-        Arch::new()
-            .dispatch(|| update(parameters, &self.gradient, first, second, correction, rate));
+        update(parameters, &self.gradient, first, second, correction, rate);
         self.machine.check()
     }
 }
 
+vectorized! {
+    /// One step of all parameters; `correction`: what undoes the running means' start at 0.
+    fn update(
+        parameters: &mut [f64],
+        gradient: &[f64],
+        first: &mut [f64],
+        second: &mut [f64],
+        correction: [f64; 2],
+        rate: f64,
+    ) -> () = update_lanes;
+}
+
 #[inline(always)]
-fn update(
+fn update_lanes(
     parameters: &mut [f64],
     gradient: &[f64],
     first: &mut [f64],

@@ -1,5 +1,6 @@
 //! The machine itself: density, association, exact samples, reconstruction.
 
+use super::normal::fill_normal;
 use super::softmax::{dot, log_sum_exp, normalize};
 use crate::error::{Result, finite, refuse};
 use lethe_candlex::rng::Draws;
@@ -277,14 +278,6 @@ pub(super) fn choose(cumulated: &[f64], uniform: f64) -> usize {
     let last = cumulated.len() - 1;
     let at = uniform * cumulated[last];
     cumulated.partition_point(|sum| *sum <= at).min(last)
-}
-
-/// N(0, deviation²) over `values`.
-fn fill_normal(draws: &mut Draws, deviation: f64, values: &mut [f64]) {
-    for pair in values.chunks_mut(2) {
-        let normal = draws.normal_pair();
-        pair.iter_mut().zip(normal).for_each(|(value, normal)| *value = deviation * normal);
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,10 @@
 //! Source: Ota & Karakida 2023, "Attention in a family of Boltzmann machines emerging from modern Hopfield networks",
 //! eqs. for AttnBM. Unlike there, β is explicit and the visible biases are 0.
 //!
+//! Where the patterns themselves are the data, a machine at small β forgets them (its likelihood is higher with fewer
+//! distinct units); with endless samples of [`Teacher`] it finds them again, from a random start too, though with as
+//! many units as patterns about one start in twenty misses one: train several on the same draws and keep the best.
+//!
 //! [`Teacher`] draws batches from a machine, [`train`] learns from them by Adam, [`descend`] fits a fixed set by L-BFGS.
 //! All numbers are 64-bit; each machine is trained on one thread, so that no result depends on how many there are:
 //! many machines are trained by a parallel loop outside.
@@ -18,8 +22,10 @@ mod batch;
 mod lbfgs;
 mod loss;
 mod machine;
+mod normal;
 mod softmax;
 mod teacher;
+mod vectorized;
 
 pub use adam::{Learner, Portion, Recipe, train};
 pub use batch::{Batch, Source};

@@ -3,8 +3,8 @@
 //! Logits stand as [units, samples]: a maximum, an exponential or a sum over units is then one vector instruction for
 //! eight samples.
 
+use super::vectorized::vectorized;
 use gemm::Parallelism;
-use pulp::Arch;
 use std::ops::Range;
 
 /// Samples whose logits stay in the first cache through all passes.
@@ -45,23 +45,29 @@ fn exp(x: f64) -> f64 {
     if x < -700. { 0. } else { power * series }
 }
 
-/// Turns `logits` [k, n] into masses · softmax over the units; returns Σ_j mass_j log Σ_μ e^{logit_μj}.
-///
-/// `masses`: [n], each times `scale`; `biases` [k] are added to the logits first.
-pub(super) fn associate(
-    logits: &mut [f64],
-    biases: Option<&[f64]>,
-    masses: &[f64],
-    scale: f64,
-) -> f64 {
-    Arch::new().dispatch(|| {
-        let n = masses.len();
-        let blocks = (0..n).step_by(COLUMNS).map(|first| first..(first + COLUMNS).min(n));
-        blocks.map(|block| associate_block(logits, n, block, biases, masses, scale)).sum()
-    })
+vectorized! {
+    /// Turns `logits` [k, n] into masses · softmax over the units; returns Σ_j mass_j log Σ_μ e^{logit_μj}.
+    ///
+    /// `masses`: [n], each times `scale`; `biases` [k] are added to the logits first.
+    pub(super) fn associate(
+        logits: &mut [f64],
+        biases: Option<&[f64]>,
+        masses: &[f64],
+        scale: f64,
+    ) -> f64 = associate_lanes;
 }
 
-/// The columns `block` of [`associate`].
+#[inline(always)]
+fn associate_lanes(logits: &mut [f64], biases: Option<&[f64]>, masses: &[f64], scale: f64) -> f64 {
+    let n = masses.len();
+    let mut total = 0.;
+    for first in (0..n).step_by(COLUMNS) {
+        total += associate_block(logits, n, first..(first + COLUMNS).min(n), biases, masses, scale);
+    }
+    total
+}
+
+/// The columns `block` of [`associate`]: closures would be compiled apart, without the wide registers.
 #[inline(always)]
 fn associate_block(
     logits: &mut [f64],

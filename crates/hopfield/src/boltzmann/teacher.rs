@@ -26,7 +26,8 @@ pub enum Sampling {
 /// it is balanced.
 ///
 /// The draws do not depend on V: batches of a rotated task are exactly V times those of the task that it came from,
-/// noise included, as far as the product rounds.
+/// noise included, as far as the product rounds. Arms of one rotation share its stream, so that they differ by what is
+/// compared alone; rotations that are to count as independent each have a stream of their own.
 #[derive(Clone, Debug)]
 pub struct Teacher {
     machine: BoltzmannMachine,
@@ -204,13 +205,17 @@ mod tests {
         let teacher = teacher(60_001).sampling(Sampling::Balanced);
         let batch = teacher.batch(0).unwrap();
         let units: Vec<&[f64]> = teacher.machine().weights().chunks(D).collect();
+        let pi = teacher.machine().mixture_weights();
+        let mut pairs = [0.; 3];
         for pair in batch.samples().chunks_exact(2 * D) {
             let mean: Vec<f64> = (0..D).map(|i| 0.5 * (pair[i] + pair[i + D])).collect();
-            let is_near = |w: &&&[f64]| w.iter().zip(&mean).all(|(w, m)| (w - m).abs() <= 1e-14);
-            assert!(units.iter().any(|w| is_near(&w)));
+            let is_near = |w: &&[f64]| w.iter().zip(&mean).all(|(w, m)| (w - m).abs() <= 1e-14);
+            pairs[units.iter().position(is_near).unwrap()] += 1.;
+        }
+        for (pairs, pi) in pairs.iter().zip(&pi) {
+            assert!((pairs - 30_000.5 * pi).abs() <= 2., "{pairs} {pi}");
         }
         // Mean and mean square are those of the mixture.
-        let pi = teacher.machine().mixture_weights();
         let n = 60_001.;
         let mean = batch.samples().chunks(D).map(|x| x[1]).sum::<f64>() / n;
         let square = batch.samples().chunks(D).map(|x| x[1] * x[1]).sum::<f64>() / n;
