@@ -18,6 +18,9 @@ const PATHS: usize = 64;
 const PROBES: usize = 16;
 const NODES: usize = 24;
 
+/// Dimensions up to which divergences are taken exactly: sixteen probes would leave a noise as large as what is compared.
+const EXACT: usize = 64;
+
 /// Rows denoised at once.
 const BATCH: usize = 4096;
 
@@ -89,8 +92,7 @@ impl Reader {
         let question = Question { points: &points, start: self.start, batch: BATCH };
         let (seed, ascent) = (self.seed, Ascent { stages: STAGES, end: self.end.clone() });
         let d = self.points.d();
-        // In few dimensions all directions are fewer than the probes.
-        let divergence = if d <= PROBES {
+        let divergence = if d <= EXACT {
             Divergence::Exact
         } else {
             Divergence::Hutchinson { probes: PROBES, seed }

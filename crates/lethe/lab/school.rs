@@ -17,7 +17,7 @@ pub struct Machine {
     #[arg(long, value_name = "EPS", default_value_t = 0.05)]
     pub angle: f64,
     /// Random rotations, each a second task learned anew under every replay arm
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 100)]
     pub rotations: usize,
     /// Hidden units; the pattern that is replayed needs one more than there are patterns
     #[arg(long, value_name = "K", default_value_t = 26)]
