@@ -102,7 +102,7 @@ fn what_cannot_be_is_refused_in_words_and_leaves_nothing() {
         ("mhn replay --angles NaN", "angle: expected"),
         ("mhn replay --angles 1e9", "angle: expected"),
         ("mhn regimes --overlaps 2", "overlap: expected"),
-        ("mhn boltzmann --hidden 13", "--hidden: expected more than the 13 patterns"),
+        ("mhn boltzmann --hidden 12", "--hidden: expected at least one unit for each of the 13"),
         ("mhn boltzmann --angle 0", "--angle: expected a rotation"),
         ("mhn boltzmann --batch 0", "samples in a batch: expected at least one"),
         ("mhn bridge --angle 0", "--angle: expected a rotation"),

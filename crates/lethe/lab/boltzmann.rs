@@ -53,8 +53,8 @@ impl Measured {
     fn new(setting: &Setting, machine: &Machine) -> Result<Self> {
         let patterns = setting.cluster + 1;
         ensure!(
-            machine.hidden > patterns,
-            "--hidden: expected more than the {patterns} patterns, got {}: a replayed pattern needs a unit of its own",
+            machine.hidden >= patterns,
+            "--hidden: expected at least one unit for each of the {patterns} patterns, got {}",
             machine.hidden
         );
         ensure!(machine.angle != 0., "--angle: expected a rotation, got 0: nothing would rise");

@@ -225,7 +225,7 @@ fn size(values: &[f64]) -> f64 {
 fn energies(network: &Network, points: &Vectors) -> Result<Vec<f64>> {
     let beta = network.inverse_temperature();
     let constant = 0.5 + (network.patterns().len() as f64).ln() / beta;
-    Ok(points.rows().map(|x| Ok(network.energy(x)? + constant)).collect::<Result<_>>()?)
+    points.rows().map(|x| Ok(network.energy(x)? + constant)).collect()
 }
 
 /// Who is trained, and how.

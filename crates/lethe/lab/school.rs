@@ -19,17 +19,17 @@ pub struct Machine {
     /// Random rotations, each a second task learned anew under every replay arm
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub rotations: usize,
-    /// Hidden units; the pattern that is replayed needs one more than there are patterns
-    #[arg(long, value_name = "K", default_value_t = 26)]
+    /// Hidden units, at least one for each pattern; a replayed pattern begins with a unit of its own beside them
+    #[arg(long, value_name = "K", default_value_t = 13)]
     pub hidden: usize,
     /// Adam on fresh samples of the teacher, or L-BFGS on a fixed set of them
     #[arg(long, value_enum, default_value_t = Optimizer::Adam)]
     pub optimizer: Optimizer,
-    /// Adam steps on each task
+    /// Adam steps on task 2, and twice as many on task 1
     #[arg(long, value_name = "N", default_value_t = 2000)]
     pub steps: u32,
     /// Adam's learning rate; it falls to 0 over the last fifth
-    #[arg(long, value_name = "RATE", default_value_t = 5e-3)]
+    #[arg(long, value_name = "RATE", default_value_t = 2e-3)]
     pub learning_rate: f64,
     /// Samples in a batch of Adam; L-BFGS is given sixteen times as many, once
     #[arg(long, value_name = "N", default_value_t = 512)]
@@ -44,6 +44,9 @@ pub enum Optimizer {
     /// Limited-memory BFGS, on one fixed set.
     Lbfgs,
 }
+
+/// Random starts of the first machine.
+const STARTS: u64 = 4;
 
 /// Batches that L-BFGS's fixed set has.
 const FIXED_SET: usize = 16;
@@ -152,17 +155,28 @@ impl<'a> School<'a> {
         Ok(Teacher::new(machine, stream, self.machine.batch)?.sampling(Sampling::Balanced))
     }
 
-    /// The machine of task 1, from random weights.
+    /// The machine of task 1: the likeliest of a few from random weights, as one in some dozens is caught halfway.
     ///
     /// # Errors
     /// When training diverges.
     pub fn first(&self) -> Result<BoltzmannMachine> {
         let (d, beta) = (self.teacher.d(), self.teacher.inverse_temperature());
-        let mut draws = self.seed.stream("hidden units").at(0, 0);
-        let start = BoltzmannMachine::random(self.machine.hidden, d, beta, &mut draws)?;
+        let random = |start: u64| {
+            let mut draws = self.seed.stream("hidden units").at(0, start);
+            Ok(Learner::new(BoltzmannMachine::random(self.machine.hidden, d, beta, &mut draws)?))
+        };
+        let starts: Vec<Learner> = (0..STARTS).map(random).collect::<Result<_>>()?;
         let source = self.samples(self.teacher.clone(), self.seed.stream("teacher"))?;
-        let learned = self.learn(&[&source], &[Learner::new(start)])?;
-        learned.into_iter().next().context("one machine was trained")
+        let halfway = self.learn(&[&source], &starts)?.into_iter().map(Learner::new);
+        let learned = self.learn(&[&source], &halfway.collect::<Vec<_>>())?;
+        let mut best: Option<(f64, BoltzmannMachine)> = None;
+        for machine in learned {
+            let [_, nll] = self.likelihoods(&machine)?;
+            if best.as_ref().is_none_or(|(least, _)| nll < *least) {
+                best = Some((nll, machine));
+            }
+        }
+        best.map(|(_, machine)| machine).context("some machine was trained")
     }
 
     /// Energies of the old fixed points once task 2 was learned, under every arm; `None` rotates nothing.
@@ -176,31 +190,27 @@ impl<'a> School<'a> {
             new = new.rotated(self.rotation(rotation)?)?;
         }
         let cluster = self.turning.setting.cluster;
-        let replayed = |arm: Arm| -> Result<Teacher> {
+        let single = |arm: Arm| -> Result<BoltzmannMachine> {
             let source = arm.source(cluster).context("an arm that replays")?;
             let pattern = self.turning.network.patterns().row(source).to_vec();
-            let single = BoltzmannMachine::new(
-                pattern,
-                self.teacher.d(),
-                self.teacher.inverse_temperature(),
-            )?;
-            self.samples(single, self.seed.stream("replayed"))
+            let (d, beta) = (self.teacher.d(), self.teacher.inverse_temperature());
+            Ok(BoltzmannMachine::new(pattern, d, beta)?)
         };
+        let replayed = |arm| self.samples(single(arm)?, self.seed.stream("replayed"));
         let (one, other) = (replayed(Arm::Cluster)?, replayed(Arm::Outlier)?);
         let sources: [&dyn Source; 3] = [&new, &one, &other];
         // One pattern more beside those of task 2: each has an equal share.
         let masses = [(cluster + 1) as f64, 1.];
-        let learner = |arm: Arm| Learner {
-            start: first.clone(),
-            portions: match arm {
-                Arm::None => vec![Portion { source: 0, mass: 1. }],
-                _ => vec![
-                    Portion { source: 0, mass: masses[0] },
-                    Portion { source: arm as usize, mass: masses[1] },
-                ],
-            },
+        let learner = |arm: Arm| -> Result<Learner> {
+            if arm == Arm::None {
+                return Ok(Learner::new(first.clone()));
+            }
+            let new = Portion { source: 0, mass: masses[0] };
+            let old = Portion { source: arm as usize, mass: masses[1] };
+            Ok(Learner { start: first.joined(&single(arm)?)?, portions: vec![new, old] })
         };
-        let learned = self.learn(&sources, &Arm::ALL.map(learner))?;
+        let learners: Vec<Learner> = Arm::ALL.into_iter().map(learner).collect::<Result<_>>()?;
+        let learned = self.learn(&sources, &learners)?;
         let all = |scale| {
             learned
                 .iter()
