@@ -513,7 +513,7 @@ fn energies_of_ones_own_arrays_are_written() {
     let energy = file.tensor("energy").unwrap().to_vec1::<f64>().unwrap();
     let expected = 0.5 - (2f64.exp() + 1. + 6f64.exp()).ln() / 2.;
     assert!((energy[0] - expected).abs() <= 1e-14);
-    assert_eq!(file.names().collect::<Vec<_>>(), ["energy", "gradient", "retrieved"]);
+    assert_eq!(file.names().collect::<Vec<_>>(), ["energy", "entropy", "gradient", "retrieved"]);
     succeed(&mut run(&["--inverse-temperature", "2", "--form", "distance", "--leave-one-out"]));
     let mut file = WeightFile::open(&place.path("e.safetensors")).unwrap();
     let energy = file.tensor("energy").unwrap().to_vec1::<f64>().unwrap();

@@ -300,7 +300,7 @@ fn rises(measured: &Measured) -> Result<Table> {
         Column::words("energy", "Energy"),
         Column::numbers("before", "E(x*) after task 1").of_any_size(),
         Column::numbers("control", "ΔE, not rotated").of_any_size(),
-        Column::intervals("rise", "ΔE, rotated").of_any_size(),
+        Column::intervals("rise", "ΔE, rotated, control not taken away").of_any_size(),
         Column::intervals("closed", "ΔE, closed form").of_any_size(),
     ]);
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;

@@ -51,7 +51,7 @@ pub struct Arms {
     pub is_high: Vec<bool>,
     /// Median association of an old image to itself.
     pub median_self: f64,
-    /// ΔE, closed form.
+    /// ΔE, closed form: between full energies, each image's own copy counted before.
     pub rise: Vec<f64>,
     /// E under task 2, closed form.
     pub energy_after: Vec<f64>,

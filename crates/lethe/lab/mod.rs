@@ -15,6 +15,7 @@ mod estimators;
 mod image_arms;
 mod image_tasks;
 pub mod images;
+mod population;
 pub mod regimes;
 pub mod replay;
 mod replication;

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 ///   distance  E(x) = -(1/B) log (1/M) sum_m exp(-B/2 |x - p_m|^2)
 /// The output holds `energy` [n], `entropy` [n] of the softmax in nats, `retrieved` [n, d] = sum_m softmax_m p_m and
 /// `gradient` [n, d] = x - retrieved, in 64-bit floats; sums are taken in 64 bits, products in 64 bits where both
-/// inputs are F64 and in 32 bits otherwise.
+/// inputs are F64 and in 32 bits otherwise, the association always in 64.
 /// The matrix of all similarities is never held, unless `--association` asks for it: memory does not grow with n times M.
 /// With masses a_m, a pattern counts a_m times: exp(..) becomes a_m exp(..), and 1/M one over their sum.
 #[derive(Args)]
