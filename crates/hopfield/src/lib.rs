@@ -21,12 +21,14 @@ mod error;
 mod fixed_point;
 pub mod geometry;
 mod network;
+mod normal;
 pub mod regime;
 pub mod replay_gain;
 pub mod rise;
 pub mod rotation;
 mod spectrum;
 pub mod temperature;
+mod vectorized;
 mod vectors;
 
 pub use association::association;

@@ -8,6 +8,7 @@
 //! Operations: about 14 products 2·n·d² for ε‖Ω‖ ≈ ½, against some ten of 2·d³ for V itself by Padé's approximants.
 
 use crate::error::{Result, refuse};
+use crate::normal::fill_normal;
 use crate::vectors::{Vectors, add_scaled, dot, product_with_transposed};
 use lethe_candlex::rng::Draws;
 
@@ -28,18 +29,16 @@ pub struct Generator {
 impl Generator {
     /// A random Ω in `d` dimensions.
     pub fn draw(d: usize, draws: &mut Draws) -> Self {
-        let n_pairs = d * d.saturating_sub(1) / 2;
-        let mut upper = Vec::with_capacity(n_pairs + 1);
-        while upper.len() < n_pairs {
-            upper.extend(draws.normal_pair());
-        }
-        let mut entries = upper.into_iter();
+        let mut upper = vec![0.; d * d.saturating_sub(1) / 2];
+        fill_normal(draws, std::f64::consts::FRAC_1_SQRT_2, &mut upper);
         let mut omega = vec![0.; d * d];
+        let mut rest = upper.as_slice();
         for i in 0..d {
-            for j in i + 1..d {
-                let entry = entries.next().unwrap_or_default() * std::f64::consts::FRAC_1_SQRT_2;
+            let (row, others) = rest.split_at(d - i - 1);
+            for (j, &entry) in (i + 1..d).zip(row) {
                 (omega[i * d + j], omega[j * d + i]) = (entry, -entry);
             }
+            rest = others;
         }
         Self { d, omega }
     }

@@ -5,8 +5,8 @@
 use super::batch::{Batch, Source};
 use super::loss::Workspace;
 use super::machine::BoltzmannMachine;
-use super::vectorized::vectorized;
 use crate::error::{HopfieldError, Result, refuse};
+use crate::vectorized::vectorized;
 
 /// Decay of the running means of the gradient and of its square.
 const DECAY: [f64; 2] = [0.9, 0.999];

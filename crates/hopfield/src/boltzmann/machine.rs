@@ -1,8 +1,8 @@
 //! The machine itself: density, association, exact samples, reconstruction.
 
-use super::normal::fill_normal;
 use super::softmax::{dot, log_sum_exp, normalize};
 use crate::error::{Result, finite, refuse};
+use crate::normal::fill_normal;
 use lethe_candlex::rng::Draws;
 use std::f64::consts::TAU;
 

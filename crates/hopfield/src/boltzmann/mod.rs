@@ -22,10 +22,8 @@ mod batch;
 mod lbfgs;
 mod loss;
 mod machine;
-mod normal;
 mod softmax;
 mod teacher;
-mod vectorized;
 
 pub use adam::{Learner, Portion, Recipe, train};
 pub use batch::{Batch, Source};

@@ -3,7 +3,7 @@
 //! Logits stand as [units, samples]: a maximum, an exponential or a sum over units is then one vector instruction for
 //! eight samples.
 
-use super::vectorized::vectorized;
+use crate::vectorized::vectorized;
 use gemm::Parallelism;
 use std::ops::Range;
 

@@ -3,7 +3,7 @@
 //! Law: √(−2 log u) (cos 2πv, sin 2πv) with u, v as in [`Draws::normal_pair`], to which the numbers are equal up to
 //! rounding; they depend on no instruction set.
 
-use super::vectorized::vectorized;
+use crate::vectorized::vectorized;
 use lethe_candlex::rng::Draws;
 
 /// Pairs that are made together.
@@ -16,7 +16,7 @@ type Bits = [[u32; PAIRS]; 2];
 type Pairs = [[f64; PAIRS]; 2];
 
 /// Fills `values` with normal numbers of standard deviation `deviation`, two from each two words of `draws`.
-pub(super) fn fill_normal(draws: &mut Draws, deviation: f64, values: &mut [f64]) {
+pub(crate) fn fill_normal(draws: &mut Draws, deviation: f64, values: &mut [f64]) {
     for values in values.chunks_mut(2 * PAIRS) {
         let (mut bits, mut pairs) = ([[0; PAIRS]; 2], [[0.; PAIRS]; 2]);
         let n = values.len().div_ceil(2);
