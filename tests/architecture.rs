@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::Table;
 
 /// Every room, and the rooms that it depends on, for building or for its tests.
-const EDGES: [(&str, &[&str]); 15] = [
+const EDGES: [(&str, &[&str]); 16] = [
     ("kernels", &[]),
     ("models", &[]),
     ("candlex", &[]),
@@ -19,6 +19,7 @@ const EDGES: [(&str, &[&str]); 15] = [
     ("layers", &["candlex", "kernels"]),
     ("report", &["ledger"]),
     ("pixel", &["diffusion", "layers", "candlex", "models"]),
+    ("latent", &["diffusion", "layers", "candlex", "models"]),
     ("vector", &["diffusion", "layers", "candlex", "kernels"]),
     ("probe", &["diffusion", "hopfield", "candlex", "ledger"]),
     ("train", &["diffusion", "candlex", "kernels", "continual", "ledger", "data"]),
@@ -36,6 +37,7 @@ const EDGES: [(&str, &[&str]); 15] = [
             "layers",
             "report",
             "pixel",
+            "latent",
             "vector",
             "probe",
             "train",

@@ -14,6 +14,13 @@ pub enum Condition<'a> {
     Unconditional,
     /// Each example's class.
     Classes(&'a [u32]),
+    /// Each example's text.
+    Texts {
+        /// What the text encoder made of every text: [texts, tokens, channels].
+        embeddings: &'a Tensor,
+        /// Which text is whose.
+        of: &'a [u32],
+    },
 }
 
 impl Condition<'_> {
@@ -22,6 +29,7 @@ impl Condition<'_> {
         match self {
             Self::Unconditional => Self::Unconditional,
             Self::Classes(classes) => Self::Classes(&classes[examples]),
+            Self::Texts { embeddings, of } => Self::Texts { embeddings, of: &of[examples] },
         }
     }
 }

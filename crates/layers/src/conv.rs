@@ -40,7 +40,7 @@ impl Conv2d {
             tape,
             x,
             &tape.parameter(self.weight),
-            &tape.parameter(self.bias),
+            Some(&tape.parameter(self.bias)),
             self.window,
         )
     }
@@ -51,7 +51,7 @@ impl Conv2d {
     /// As [`Conv2d::forward`].
     pub fn forward_shifted(&self, tape: &Tape, x: &Value, shift: &Value) -> Result<Value> {
         let bias = operation::add_row(tape, shift, &tape.parameter(self.bias))?;
-        operation::convolve(tape, x, &tape.parameter(self.weight), &bias, self.window)
+        operation::convolve(tape, x, &tape.parameter(self.weight), Some(&bias), self.window)
     }
 }
 
@@ -59,7 +59,7 @@ impl Conv2d {
 #[derive(Clone, Debug)]
 pub struct Linear {
     weight: usize,
-    bias: usize,
+    bias: Option<usize>,
 }
 
 impl Linear {
@@ -67,7 +67,13 @@ impl Linear {
     pub fn declare(mut scope: Scope, channels_in: usize, channels_out: usize) -> Self {
         let init = Init::FanIn(channels_in);
         let weight = scope.declare("weight", &[channels_out, channels_in], init);
-        Self { weight, bias: scope.declare("bias", &[channels_out], init) }
+        Self { weight, bias: Some(scope.declare("bias", &[channels_out], init)) }
+    }
+
+    /// Declares `weight` [out, in] alone.
+    pub fn declare_unbiased(mut scope: Scope, channels_in: usize, channels_out: usize) -> Self {
+        let init = Init::FanIn(channels_in);
+        Self { weight: scope.declare("weight", &[channels_out, channels_in], init), bias: None }
     }
 
     /// [.., in] → [.., out].
@@ -75,6 +81,7 @@ impl Linear {
     /// # Errors
     /// When the channels differ from the declared ones.
     pub fn forward(&self, tape: &Tape, x: &Value) -> Result<Value> {
-        operation::linear(tape, x, &tape.parameter(self.weight), &tape.parameter(self.bias))
+        let bias = self.bias.map(|bias| tape.parameter(bias));
+        operation::linear(tape, x, &tape.parameter(self.weight), bias.as_ref())
     }
 }

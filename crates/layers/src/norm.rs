@@ -1,4 +1,4 @@
-//! Group normalisation: `weight` and `bias`, as torch names them.
+//! Group and layer normalisation: `weight` and `bias`, as torch names them.
 
 use crate::activation::Activation;
 use crate::operation;
@@ -76,5 +76,29 @@ impl GroupNorm {
             None => Ok(y),
             Some(activation) => activation.forward(tape, &y),
         }
+    }
+}
+
+/// `torch.nn.LayerNorm` over the channels: one group over the channels of each token by itself.
+#[derive(Clone, Debug)]
+pub struct LayerNorm(GroupNorm);
+
+impl LayerNorm {
+    /// Declares `weight` and `bias` [channels].
+    pub fn declare(scope: Scope, channels: usize, epsilon: f64) -> Self {
+        let spec = NormSpec { groups: 1, epsilon, activation: None };
+        Self(GroupNorm::declare(scope, channels, spec))
+    }
+
+    /// [.., channels] → the same shape.
+    ///
+    /// # Errors
+    /// When the channels differ from the declared ones.
+    pub fn forward(&self, tape: &Tape, x: &Value) -> Result<Value> {
+        let shape = x.tensor().dims().to_vec();
+        let channels = *shape.last().unwrap_or(&0);
+        let tokens = x.tensor().elem_count() / channels.max(1);
+        let rows = operation::reshape(tape, x, &[tokens, 1, channels])?;
+        operation::reshape(tape, &self.0.forward(tape, &rows)?, &shape)
     }
 }

@@ -3,23 +3,33 @@
 //! Images are [batch, height, width, channels], tokens [batch, tokens, channels].
 
 use candle_core::{D, Result, Tensor};
-use lethe_candlex::tape::{Tape, Value};
+use lethe_candlex::tape::{Slot, Tape, Value};
 use lethe_kernels::conv2d::{self, Window};
 use lethe_kernels::group_norm::GroupNorm;
 use lethe_kernels::{attention as attend, concat, upsample as resample};
 
-/// w ∗ x + bias, see [`lethe_kernels::conv2d`]; `bias` is [out] or [batch, out].
+/// w ∗ x + bias, see [`lethe_kernels::conv2d`]; `bias` is [out] or [batch, out], if there is one.
 ///
 /// # Errors
 /// When shapes do not fit.
-pub fn convolve(tape: &Tape, x: &Value, w: &Value, bias: &Value, window: Window) -> Result<Value> {
-    let y = conv2d::forward(x.tensor(), w.tensor(), Some(bias.tensor()), window)?;
-    let (x_slot, w_slot, bias_slot) = (x.slot(), w.slot(), bias.slot());
-    let (x_shape, bias_shape) = (x.tensor().dims().to_vec(), bias.tensor().dims().to_vec());
+pub fn convolve(
+    tape: &Tape,
+    x: &Value,
+    w: &Value,
+    bias: Option<&Value>,
+    window: Window,
+) -> Result<Value> {
+    let y = conv2d::forward(x.tensor(), w.tensor(), bias.map(Value::tensor), window)?;
+    let (x_slot, w_slot) = (x.slot(), w.slot());
+    let bias = bias.map(|bias| (bias.slot(), bias.tensor().dims().to_vec()));
+    let x_shape = x.tensor().dims().to_vec();
     let (kept_x, kept_w) = (x.kept_if(w.is_tracked()), w.kept_if(x.is_tracked()));
-    Ok(tape.record(y, &[x_slot, w_slot, bias_slot], move |dy, to| {
+    let slots: Vec<Slot> = [x_slot, w_slot].into_iter().chain(bias.as_ref().map(|b| b.0)).collect();
+    Ok(tape.record(y, &slots, move |dy, to| {
         let dy = dy.contiguous()?;
-        to.add(bias_slot, || conv2d::bias_gradient(&dy, &bias_shape))?;
+        if let Some((slot, shape)) = bias {
+            to.add(slot, || conv2d::bias_gradient(&dy, &shape))?;
+        }
         if let Some(x) = kept_x {
             to.add(w_slot, || conv2d::weight_gradient(&x, &dy, window))?;
         }
@@ -32,11 +42,11 @@ pub fn convolve(tape: &Tape, x: &Value, w: &Value, bias: &Value, window: Window)
 
 /// x·wᵀ + bias over the last dimension: a 1x1 convolution whose pixels are x's rows.
 ///
-/// Shapes: `x` [.., in], `w` [out, in], `bias` [out].
+/// Shapes: `x` [.., in], `w` [out, in], `bias` [out], if there is one.
 ///
 /// # Errors
 /// When shapes do not fit.
-pub fn linear(tape: &Tape, x: &Value, w: &Value, bias: &Value) -> Result<Value> {
+pub fn linear(tape: &Tape, x: &Value, w: &Value, bias: Option<&Value>) -> Result<Value> {
     let shape = x.tensor().dims().to_vec();
     let (depth, channels) = (shape[shape.len() - 1], w.tensor().dim(0)?);
     let rows = reshape(tape, x, &[1, 1, shape.iter().product::<usize>() / depth.max(1), depth])?;

@@ -145,6 +145,7 @@ impl UNet2d {
             (Some(_), Condition::Unconditional) => {
                 bail!("this network wants the class of each example")
             }
+            (_, Condition::Texts { .. }) => bail!("this network takes no texts"),
         };
         self.activation.forward(tape, &time)
     }

@@ -1,0 +1,14 @@
+//! Stable Diffusion under diffusers' and transformers' names: what turns images and texts into what its U-Net sees,
+//! and the U-Net itself, trainable.
+//!
+//! [`AutoencoderKl`] maps images to latents and back, [`Tokenizer`] and [`ClipTextEncoder`] texts to embeddings,
+//! [`UNet2dCondition`] is the network that is fine-tuned.
+//! Knows no task and no pixel-space network.
+
+mod error;
+pub mod text;
+mod tokenizer;
+mod unet;
+pub mod vae;
+
+pub use error::LatentError;

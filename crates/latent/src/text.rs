@@ -1,0 +1,1 @@
+//! The text encoder of CLIP, frozen: token ids to embeddings.

@@ -1,0 +1,1 @@
+//! Texts to the 77 token ids that CLIP's text encoder takes.

@@ -1,0 +1,1 @@
+//! `UNet2DConditionModel`: the text-conditioned U-Net of Stable Diffusion, under diffusers' names.

@@ -1,0 +1,1 @@
+//! `AutoencoderKL`: images to latents and back, under diffusers' names.
