@@ -3,9 +3,12 @@
 //! A network declares its parameters once and keeps their indices; the numbers live in a [`ParamStore`].
 //! So the same network runs on raw weights or on their moving average, and an optimizer or an average
 //! is one in-place operation over [`ParamStore::flat`], of which every parameter is a view.
+//! Adapters are a store of their own [`ParamStore::over`] the store that they adapt, which stays as it is and is shared.
 
 use crate::rng::Seed;
 use candle_core::{DType, Device, Result, Tensor, bail};
+use std::ops::Range;
+use std::sync::Arc;
 
 /// How a parameter starts, when it is not loaded.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -86,6 +89,8 @@ impl Scope<'_> {
 /// The numbers of a network.
 #[derive(Debug)]
 pub struct ParamStore {
+    /// Frozen parameters whose indices come before all others.
+    base: Option<Arc<ParamStore>>,
     names: Vec<String>,
     flat: Tensor,
     views: Vec<Tensor>,
@@ -136,10 +141,21 @@ impl ParamStore {
             offset += length;
         }
         let names = declarations.as_slice().iter().map(|d| d.name.clone()).collect();
-        Ok(Self { names, flat, frozen: vec![false; views.len()], views })
+        Ok(Self { base: None, names, flat, frozen: vec![false; views.len()], views })
     }
 
-    /// A copy with storage of its own: the start of a moving average.
+    /// This store over a frozen `base`, whose parameters take the first indices; its own come behind them.
+    #[must_use]
+    pub fn over(self, base: Arc<ParamStore>) -> Self {
+        Self { base: Some(base), ..self }
+    }
+
+    /// The frozen store below this one.
+    pub fn base(&self) -> Option<&Arc<ParamStore>> {
+        self.base.as_ref()
+    }
+
+    /// A copy with storage of its own, over the same base: the start of a moving average.
     ///
     /// # Errors
     /// When the device refuses the copy.
@@ -150,15 +166,16 @@ impl ParamStore {
             views.push(flat.narrow(0, offset, view.elem_count())?.reshape(view.dims())?);
             offset += view.elem_count();
         }
-        Ok(Self { names: self.names.clone(), flat, views, frozen: self.frozen.clone() })
+        let (base, names, frozen) = (self.base.clone(), self.names.clone(), self.frozen.clone());
+        Ok(Self { base, names, flat, views, frozen })
     }
 
-    /// All numbers, [n_elements]; in-place updates move every parameter.
+    /// All of its own numbers, [n_elements]; in-place updates move every parameter.
     pub fn flat(&self) -> &Tensor {
         &self.flat
     }
 
-    /// Number of parameters.
+    /// Number of its own parameters.
     pub fn len(&self) -> usize {
         self.views.len()
     }
@@ -168,27 +185,39 @@ impl ParamStore {
         self.views.is_empty()
     }
 
-    /// The `index`-th parameter.
+    /// Indices of its own parameters: from 0, or behind those of the base.
+    pub fn own(&self) -> Range<usize> {
+        let first = self.base.as_ref().map_or(0, |base| base.own().end);
+        first..first + self.len()
+    }
+
+    /// The `index`-th parameter, the base's included.
     pub fn tensor(&self, index: usize) -> &Tensor {
-        &self.views[index]
+        match (&self.base, index.checked_sub(self.own().start)) {
+            (Some(base), None) => base.tensor(index),
+            (_, own) => &self.views[own.unwrap_or(index)],
+        }
     }
 
-    /// The `index`-th parameter's name.
+    /// The `index`-th parameter's name, the base's included.
     pub fn name(&self, index: usize) -> &str {
-        &self.names[index]
+        match (&self.base, index.checked_sub(self.own().start)) {
+            (Some(base), None) => base.name(index),
+            (_, own) => &self.names[own.unwrap_or(index)],
+        }
     }
 
-    /// Names and tensors, in the order of their declaration.
+    /// Names and tensors of its own, in the order of their declaration.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.names.iter().map(String::as_str).zip(&self.views)
     }
 
     /// Whether training moves the `index`-th parameter.
     pub fn is_trainable(&self, index: usize) -> bool {
-        !self.frozen[index]
+        index.checked_sub(self.own().start).is_some_and(|own| !self.frozen[own])
     }
 
-    /// Freezes the parameters whose name `is_frozen`, and frees the others.
+    /// Freezes those of its own parameters whose name `is_frozen`, and frees the others.
     pub fn freeze(&mut self, is_frozen: impl Fn(&str) -> bool) {
         self.frozen = self.names.iter().map(|name| is_frozen(name)).collect();
     }
@@ -260,6 +289,25 @@ mod tests {
         store.flat().slice_set(&store.flat().zeros_like().unwrap(), 0, 0).unwrap();
         assert_eq!(store.tensor(1).to_vec1::<f32>().unwrap(), [0.; 3]);
         assert_eq!(copy.tensor(1).to_vec1::<f32>().unwrap(), [2.; 3]);
+    }
+
+    #[test]
+    fn what_lies_over_a_base_comes_behind_it_and_moves_alone() {
+        let store = |name: &str| {
+            let mut declarations = Declarations::default();
+            declarations.declare(name, &[2], Init::Constant(1.));
+            ParamStore::initialised(&declarations, Seed(1), DType::F32, &Device::Cpu).unwrap()
+        };
+        let base = Arc::new(store("base"));
+        let over = store("adapter").over(base.clone());
+        assert_eq!(
+            (over.own(), over.len(), over.name(0), over.name(1)),
+            (1..2, 1, "base", "adapter")
+        );
+        assert!(!over.is_trainable(0) && over.is_trainable(1));
+        over.flat().slice_set(&over.flat().zeros_like().unwrap(), 0, 0).unwrap();
+        assert_eq!(over.tensor(0).to_vec1::<f32>().unwrap(), [1.; 2]);
+        assert_eq!(over.duplicate().unwrap().tensor(1).to_vec1::<f32>().unwrap(), [0.; 2]);
     }
 
     #[test]

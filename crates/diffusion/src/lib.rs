@@ -6,6 +6,7 @@
 
 pub mod denoiser;
 mod error;
+pub mod guidance;
 pub mod objective;
 pub mod parameterization;
 pub mod sampler;

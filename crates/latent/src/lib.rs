@@ -6,9 +6,11 @@
 //! Knows no task and no pixel-space network.
 
 mod error;
+pub mod lora;
 pub mod text;
 mod tokenizer;
-mod unet;
+pub mod unet;
 pub mod vae;
 
 pub use error::LatentError;
+pub use unet::{UNet2dCondition, UNet2dConditionConfig};

@@ -60,6 +60,22 @@ impl Conv2d {
 pub struct Linear {
     weight: usize,
     bias: Option<usize>,
+    /// [in, out].
+    channels: [usize; 2],
+    adapter: Option<Adapter>,
+}
+
+/// A low-rank addition to a linear layer: y ← W·x + b + scale · up·(down·x).
+///
+/// Source: Hu et al. 2021 (LoRA), eq. 3, with scale = alpha / rank.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adapter {
+    /// Index of A, [rank, in].
+    pub down: usize,
+    /// Index of B, [out, rank].
+    pub up: usize,
+    /// alpha / rank.
+    pub scale: f64,
 }
 
 impl Linear {
@@ -67,13 +83,20 @@ impl Linear {
     pub fn declare(mut scope: Scope, channels_in: usize, channels_out: usize) -> Self {
         let init = Init::FanIn(channels_in);
         let weight = scope.declare("weight", &[channels_out, channels_in], init);
-        Self { weight, bias: Some(scope.declare("bias", &[channels_out], init)) }
+        let bias = Some(scope.declare("bias", &[channels_out], init));
+        Self { weight, bias, channels: [channels_in, channels_out], adapter: None }
     }
 
     /// Declares `weight` [out, in] alone.
     pub fn declare_unbiased(mut scope: Scope, channels_in: usize, channels_out: usize) -> Self {
         let init = Init::FanIn(channels_in);
-        Self { weight: scope.declare("weight", &[channels_out, channels_in], init), bias: None }
+        let weight = scope.declare("weight", &[channels_out, channels_in], init);
+        Self { weight, bias: None, channels: [channels_in, channels_out], adapter: None }
+    }
+
+    /// Takes the adapter that `adapt` has for the layer called `name`.
+    pub fn adapt(&mut self, name: &str, adapt: &mut crate::transformer::Adapt) {
+        self.adapter = adapt(name, self.channels);
     }
 
     /// [.., in] → [.., out].
@@ -82,6 +105,10 @@ impl Linear {
     /// When the channels differ from the declared ones.
     pub fn forward(&self, tape: &Tape, x: &Value) -> Result<Value> {
         let bias = self.bias.map(|bias| tape.parameter(bias));
-        operation::linear(tape, x, &tape.parameter(self.weight), bias.as_ref())
+        let y = operation::linear(tape, x, &tape.parameter(self.weight), bias.as_ref())?;
+        let Some(Adapter { down, up, scale }) = self.adapter else { return Ok(y) };
+        let low = operation::linear(tape, x, &tape.parameter(down), None)?;
+        let more = operation::linear(tape, &low, &tape.parameter(up), None)?;
+        operation::add(tape, &y, &operation::scale(tape, &more, scale)?)
     }
 }

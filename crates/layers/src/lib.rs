@@ -12,3 +12,4 @@ pub mod norm;
 pub mod operation;
 pub mod resnet_block;
 pub mod time_embedding;
+pub mod transformer;

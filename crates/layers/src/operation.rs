@@ -191,6 +191,17 @@ pub fn join(tape: &Tape, a: &Value, b: &Value) -> Result<Value> {
     }))
 }
 
+/// a · gelu(b) of [.., a and b] → [.., n], the exact gelu: Shazeer 2020, section 2.
+///
+/// # Errors
+/// When the channels are odd.
+pub fn geglu(tape: &Tape, x: &Value) -> Result<Value> {
+    tape.composed(&[x], |t| {
+        let halves = t[0].chunk(2, D::Minus1)?;
+        &halves[0] * halves[1].contiguous()?.gelu_erf()?
+    })
+}
+
 /// Nearest-neighbour upsampling by two.
 ///
 /// # Errors

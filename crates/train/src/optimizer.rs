@@ -89,7 +89,7 @@ impl Optimizer {
     }
 }
 
-/// All gradients one after another, [n_elements], and their norm; frozen parameters have zeros.
+/// Gradients of the store's own parameters one after another, [n_elements], and their norm; frozen ones have zeros.
 ///
 /// # Errors
 /// [`TrainError::NoGradient`] names every trainable parameter that received none.
@@ -98,7 +98,7 @@ pub fn flatten(
     gradients: &Gradients,
 ) -> std::result::Result<(Tensor, f64), TrainError> {
     let (mut parts, mut missing) = (Vec::with_capacity(store.len()), Vec::new());
-    for index in 0..store.len() {
+    for index in store.own() {
         match gradients.parameter(index) {
             Some(gradient) => parts.push(gradient.flatten_all()?),
             None if store.is_trainable(index) => missing.push(store.name(index).to_string()),
@@ -106,7 +106,7 @@ pub fn flatten(
         }
     }
     if !missing.is_empty() {
-        let expected = (0..store.len()).filter(|&index| store.is_trainable(index)).count();
+        let expected = store.own().filter(|&index| store.is_trainable(index)).count();
         return Err(TrainError::NoGradient { expected, names: missing });
     }
     let flat = Tensor::cat(&parts, 0)?;

@@ -91,10 +91,27 @@ pub fn walk(
     condition: Condition,
     noise: impl Fn(usize) -> Result<Tensor>,
 ) -> Result<Tensor> {
+    walk_to(1., sampler, denoiser, timesteps, x, condition, noise)
+}
+
+/// As [`walk`], the last stage going to ᾱ = `end`: Stable Diffusion's ends at the first timestep's, not at clean data
+/// (diffusers' `set_alpha_to_one` = false).
+///
+/// # Errors
+/// When shapes do not fit.
+pub fn walk_to(
+    end: f64,
+    sampler: &impl Sampler,
+    denoiser: &(impl Denoiser + ?Sized),
+    timesteps: &[Timestep],
+    x: &Tensor,
+    condition: Condition,
+    noise: impl Fn(usize) -> Result<Tensor>,
+) -> Result<Tensor> {
     let (schedule, batch) = (denoiser.schedule(), x.dim(0)?);
     let mut x = x.clone();
     for (i, &timestep) in timesteps.iter().enumerate() {
-        let alpha_bar_next = timesteps.get(i + 1).map_or(1., |&next| schedule.alpha_bar(next));
+        let alpha_bar_next = timesteps.get(i + 1).map_or(end, |&next| schedule.alpha_bar(next));
         let predicted = denoiser.noise(&x, &vec![timestep; batch], condition)?;
         x = sampler.step(
             schedule,
