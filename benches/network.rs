@@ -131,15 +131,14 @@ pub fn train(name: &str, batch: usize, folder: &Path, quick: bool) -> Result<()>
         weighting: Weighting::Uniform,
     };
     let spec = TrainingSpec { batch: batch as u64, ..TrainingSpec::default() };
+    let inputs = Pixels { images: &images, is_conditional: false, device: &Device::Cpu };
     let job = Job {
         network: &unet,
         process: &process,
-        images: &images,
+        inputs: &inputs,
         spec: &spec,
         seed: SEED,
         task: 1,
-        is_conditional: false,
-        device: &Device::Cpu,
     };
     let mut trainer = Trainer::start(job, store)?;
     let batch = Batch { new: ids.into_iter().map(ExampleId).collect(), replayed: Vec::new() };

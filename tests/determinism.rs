@@ -52,16 +52,9 @@ fn trained(seed: Seed) -> Vec<(String, Tensor)> {
         weighting: Weighting::MinSnr(5.),
     };
     let (images, spec) = (images(), TrainingSpec { flip: true, warm_up: 1, ..Default::default() });
-    let job = Job {
-        network: &network,
-        process: &process,
-        images: &images,
-        spec: &spec,
-        seed,
-        task: 1,
-        is_conditional: false,
-        device: &Device::Cpu,
-    };
+    let inputs = Pixels { images: &images, is_conditional: false, device: &Device::Cpu };
+    let job =
+        Job { network: &network, process: &process, inputs: &inputs, spec: &spec, seed, task: 1 };
     let mut trainer = Trainer::start(job, store).unwrap();
     let mut figures = Vec::new();
     for step in 0..2 {

@@ -276,15 +276,14 @@ fn training_refuses_what_receives_no_gradient() {
         weighting: Weighting::Uniform,
     };
     let step = |norm, store| {
+        let inputs = Pixels { images: &images, is_conditional: false, device: &Device::Cpu };
         let job = Job {
             network: &Stock { norm },
             process: &process,
-            images: &images,
+            inputs: &inputs,
             spec: &TrainingSpec::default(),
             seed: Seed(1),
             task: 1,
-            is_conditional: false,
-            device: &Device::Cpu,
         };
         let batch = Batch { new: (0..4).map(ExampleId).collect(), replayed: Vec::new() };
         Trainer::start(job, store).unwrap().step(&batch)

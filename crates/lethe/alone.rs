@@ -9,13 +9,14 @@ use crate::run::{begin, choose_temperatures, manifest, values};
 use crate::select::{Selecting, expect_measured, selection_work};
 use crate::session::{Session, keep_manifest};
 use crate::study::{Study, expect_process};
+use crate::system::AnyNetwork;
 use anyhow::{Result, anyhow};
 use candle_core::DType;
 use lethe_candlex::params::ParamStore;
 use lethe_candlex::rng::Seed;
 use lethe_continual::{Arm, ReplayBuffer};
 use lethe_ledger::{Ledger, write_parquet};
-use lethe_pixel::{UNet2d, folder};
+use lethe_pixel::folder;
 use lethe_train::{StepReport, Trainer, checkpoint};
 use std::path::{Path, PathBuf};
 
@@ -42,7 +43,7 @@ impl Witness for Steps<'_> {
         &mut self,
         _: &mut Session,
         place: &Place,
-        trainer: &Trainer<UNet2d>,
+        trainer: &Trainer<AnyNetwork>,
         report: &StepReport,
     ) -> Result<()> {
         let step = trainer.position().step;
@@ -150,8 +151,16 @@ impl Lonely<'_> {
             return Ok((store, Some(state)));
         }
         self.expect_process(path)?;
-        let found = folder::read(path, DType::F32, &self.study.device)?;
-        if found.declarations != self.study.declarations {
+        let study = self.study;
+        if let Some(latent) = study.system.latent() {
+            let own = latent.unet_declarations();
+            let found =
+                lethe_latent::folder::read_unet_weights(path, own, DType::F32, &study.device)?;
+            expect_whole(study, path)?;
+            return Ok((found.store, None));
+        }
+        let found = folder::read(path, DType::F32, &study.device)?;
+        if found.declarations != study.system.declarations {
             let error = anyhow!("{}: it is another network than the protocol's", path.display());
             return Err(Fault::Untrustworthy.because(error));
         }
@@ -238,4 +247,15 @@ impl Lonely<'_> {
         let buffer = state.and_then(|state| state.buffer.as_ref());
         crate::run::stored(self.study, arm, place.task, buffer)
     }
+}
+
+/// Adapters are read from a task's own folder alone: in a pipeline they are added into the network for good.
+fn expect_whole(study: &Study, path: &Path) -> Result<()> {
+    if study.system.base.is_none() {
+        return Ok(());
+    }
+    Err(Fault::Usage.because(anyhow!(
+        "{}: expected the folder of a task that `lethe` learned, which has its adapters apart",
+        path.display()
+    )))
 }

@@ -3,6 +3,7 @@
 use crate::interrupt::Interrupt;
 use crate::session::{Offsets, Session};
 use crate::study::Study;
+use crate::system::AnyNetwork;
 use anyhow::Result;
 use candle_core::{DType, Tensor};
 use lethe_candlex::params::ParamStore;
@@ -10,9 +11,8 @@ use lethe_candlex::rng::Seed;
 use lethe_candlex::weights;
 use lethe_continual::{Arm, DrawKey, ReplayBuffer, Sources};
 use lethe_ledger::digest;
-use lethe_pixel::{UNet2d, folder};
 use lethe_train::checkpoint::{self, Checkpoint, Files};
-use lethe_train::{Job, Optimizer, Position, StepReport, Trainer};
+use lethe_train::{Inputs, Job, Optimizer, Position, StepReport, Trainer};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -78,7 +78,6 @@ pub struct TaskState {
 
 const RAW: &str = "training/weights.safetensors";
 const OPTIMIZER: &str = "training/optimizer.safetensors";
-const RESULT: &str = "unet/diffusion_pytorch_model.safetensors";
 
 /// A task to be learned.
 pub struct Lesson<'a> {
@@ -104,7 +103,7 @@ pub trait Witness {
         &mut self,
         session: &mut Session,
         place: &Place,
-        trainer: &Trainer<UNet2d>,
+        trainer: &Trainer<AnyNetwork>,
         report: &StepReport,
     ) -> Result<()>;
 }
@@ -123,7 +122,18 @@ impl Lesson<'_> {
         witness: &mut impl Witness,
         interrupt: &Interrupt,
     ) -> Result<Checkpoint> {
-        let job = self.job();
+        self.study.with_inputs(|inputs| self.learn_from(inputs, session, start, witness, interrupt))
+    }
+
+    fn learn_from(
+        &self,
+        inputs: &dyn Inputs,
+        session: &mut Session,
+        start: impl FnOnce() -> Result<ParamStore>,
+        witness: &mut impl Witness,
+        interrupt: &Interrupt,
+    ) -> Result<Checkpoint> {
+        let job = self.job(inputs);
         let (mut trainer, mut kept) = match checkpoint::latest(&self.folder)? {
             Some(found) => (self.resume(job, &found, session)?, found),
             None => {
@@ -152,23 +162,21 @@ impl Lesson<'_> {
         self.place.arm == Arm::Control.name()
     }
 
-    fn job(&self) -> Job<'_, UNet2d> {
+    fn job<'a>(&'a self, inputs: &'a dyn Inputs) -> Job<'a, AnyNetwork> {
         let study = self.study;
         Job {
-            network: &study.unet,
+            network: &study.system.network,
             process: &study.process,
-            images: &study.images,
+            inputs,
             spec: &study.spec.training,
             seed: Seed(self.place.seed),
             task: self.place.task,
-            is_conditional: study.is_conditional(),
-            device: &study.device,
         }
     }
 
     fn step(
         &self,
-        trainer: &mut Trainer<UNet2d>,
+        trainer: &mut Trainer<AnyNetwork>,
         session: &mut Session,
         held_out: &[u64],
     ) -> Result<StepReport> {
@@ -187,7 +195,7 @@ impl Lesson<'_> {
     }
 
     /// Commits where the task stands, and then lets go of the checkpoint before.
-    fn save(&self, trainer: &Trainer<UNet2d>, session: &mut Session) -> Result<Checkpoint> {
+    fn save(&self, trainer: &Trainer<AnyNetwork>, session: &mut Session) -> Result<Checkpoint> {
         let state = TaskState {
             protocol: digest(&self.study.text),
             data: self.study.images.digest(),
@@ -202,7 +210,7 @@ impl Lesson<'_> {
         Ok(kept)
     }
 
-    fn files(&self, trainer: &Trainer<UNet2d>) -> Result<Files> {
+    fn files(&self, trainer: &Trainer<AnyNetwork>) -> Result<Files> {
         let raw: Vec<(&str, Tensor)> =
             trainer.weights().iter().map(|(name, t)| (name, t.clone())).collect();
         let moments = trainer.optimizer().named(trainer.weights())?;
@@ -217,16 +225,17 @@ impl Lesson<'_> {
 
     fn resume<'a>(
         &self,
-        job: Job<'a, UNet2d>,
+        job: Job<'a, AnyNetwork>,
         found: &Checkpoint,
         session: &mut Session,
-    ) -> Result<Trainer<'a, UNet2d>> {
+    ) -> Result<Trainer<'a, AnyNetwork>> {
         let state: TaskState = found.state()?;
         self.expect(&state, found)?;
         session.resume_stage(state.journals)?;
-        let read = |name: &str| self.read_store(&found.path().join(name));
-        let (store, average) = (read(RAW)?, read(RESULT)?);
-        let declared = Optimizer::declarations(&self.study.declarations);
+        let system = &self.study.system;
+        let read = |name: &str| system.load(&found.path().join(name), &self.study.device);
+        let (store, average) = (read(RAW)?, read(system.result_file())?);
+        let declared = Optimizer::declarations(&self.study.system.declarations);
         let path = found.path().join(OPTIMIZER);
         let moments =
             weights::load(&declared, &[path], str::to_string, DType::F32, &self.study.device)?;
@@ -250,18 +259,6 @@ impl Lesson<'_> {
             }
         }
         Ok(())
-    }
-
-    fn read_store(&self, path: &Path) -> Result<ParamStore> {
-        let study = self.study;
-        let loaded = weights::load(
-            &study.declarations,
-            &[path.to_path_buf()],
-            str::to_string,
-            DType::F32,
-            &study.device,
-        );
-        Ok(loaded?.store)
     }
 }
 
@@ -292,13 +289,6 @@ pub fn finished(folder: &Path) -> Result<Checkpoint> {
 /// When there is no finished checkpoint in `folder`, or it is damaged.
 pub fn result(study: &Study, folder: &Path) -> Result<(ParamStore, TaskState)> {
     let found = finished(folder)?;
-    let path = found.path().join(RESULT);
-    let loaded = weights::load(
-        &study.declarations,
-        &[path],
-        folder::todays_name,
-        DType::F32,
-        &study.device,
-    )?;
-    Ok((loaded.store, found.state()?))
+    let path = found.path().join(study.system.result_file());
+    Ok((study.system.load(&path, &study.device)?, found.state()?))
 }

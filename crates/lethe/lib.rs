@@ -4,22 +4,26 @@
 //! [`protocol`] → [`study`] → [`run`] is the main river; each of its reaches is a module of its own.
 
 pub mod alone;
+pub mod cache;
 pub mod coverage;
 pub mod device;
 pub mod exit;
 pub mod hub;
 pub mod interrupt;
 pub mod lab;
+pub mod latent_system;
 pub mod learn;
 pub mod measure;
 pub mod meter;
 pub mod pipeline;
+pub mod pixel_system;
 pub mod protocol;
 pub mod run;
 pub mod select;
 pub mod session;
 pub mod sheet;
 pub mod study;
+pub mod system;
 pub mod verify;
 
 pub use lethe_candlex as candlex;
@@ -28,6 +32,7 @@ pub use lethe_data as data;
 pub use lethe_diffusion as diffusion;
 pub use lethe_hopfield as hopfield;
 pub use lethe_kernels as kernels;
+pub use lethe_latent as latent;
 pub use lethe_layers as layers;
 pub use lethe_ledger as ledger;
 pub use lethe_models as models;

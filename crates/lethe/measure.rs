@@ -6,14 +6,16 @@ use crate::meter::Meter;
 use crate::session::Session;
 use crate::sheet::Sheet;
 use crate::study::Study;
+use crate::system::AnyNetwork;
 use anyhow::Result;
 use candle_core::Tensor;
 use lethe_candlex::params::ParamStore;
 use lethe_candlex::rng::Seed;
-use lethe_diffusion::denoiser::{Condition, Denoiser, NetworkDenoiser};
+use lethe_diffusion::denoiser::{Denoiser, NetworkDenoiser, Told};
+use lethe_diffusion::guidance::Guided;
+use lethe_diffusion::objective::mean_squares;
 use lethe_diffusion::sampler::{Ddim, Spacing, walk};
 use lethe_ledger::{Quantity, SpriteLayout, durable};
-use lethe_pixel::UNet2d;
 use lethe_probe::bound::Bound;
 use lethe_probe::energy::{StoredSet, Temperatures};
 use lethe_probe::facts::facts;
@@ -26,9 +28,9 @@ const COLUMNS: usize = 25;
 const SAMPLE_COLUMNS: usize = 10;
 
 /// The network of `study` with the numbers of `store`.
-pub fn denoiser<'a>(study: &'a Study, store: &'a ParamStore) -> NetworkDenoiser<'a, UNet2d> {
+pub fn denoiser<'a>(study: &'a Study, store: &'a ParamStore) -> NetworkDenoiser<'a, AnyNetwork> {
     NetworkDenoiser {
-        network: &study.unet,
+        network: &study.system.network,
         store,
         schedule: &study.process.schedule,
         parameterization: study.process.parameterization,
@@ -56,9 +58,10 @@ impl Measuring<'_> {
     /// When an example has no direction from a stored mean, or the disk refuses.
     pub fn data(&self, session: &mut Session, run: &str) -> Result<()> {
         let study = self.study;
-        let all = study.examples(&study.probed_through(study.n_tasks()))?;
+        let ids = study.probed_through(study.n_tasks());
+        let (all, pictures) = (study.examples(&ids)?, study.pictures(&ids)?);
         let at = |learned_through| Moment { run, arm: "data", learned_through, step: 0 };
-        append(session, facts(&all)?, &at(0))?;
+        append(session, facts(&pictures)?, &at(0))?;
         for task in study.stream.tasks() {
             let stored = StoredSet::new(&study.examples(&study.train_ids(task.number())?)?)?;
             append(session, stored.energies(&all, self.temperatures)?, &at(task.number()))?;
@@ -73,7 +76,7 @@ impl Measuring<'_> {
             self.interrupt.check()?;
         }
         let images = session.folder().join("images/examples.png");
-        self.write_sheet(&images, all.ids(), all.pixels())
+        self.write_sheet(&images, pictures.ids(), pictures.pixels())
     }
 
     /// Everything at the boundary behind a task: what its network knows of all tasks so far, and what it draws.
@@ -101,12 +104,19 @@ impl Measuring<'_> {
         for &level in &study.spec.probe.levels {
             let found = self.reconstruct(&denoiser, &examples, level, &place.label())?;
             append(session, found.0, &moment)?;
-            if level == study.spec.probe.headline {
-                self.write_sheet(
-                    &sheet_path(session, place, "reconstruction"),
-                    examples.ids(),
-                    &found.1,
-                )?;
+            let is_headline = level == study.spec.probe.headline;
+            let images = match study.system.latent() {
+                Some(latent) => {
+                    let decoded = latent.decode(&found.1)?;
+                    let pictures = study.pictures(examples.ids())?;
+                    append(session, vec![decoded_error(&pictures, &decoded, level)?], &moment)?;
+                    decoded
+                }
+                None => found.1,
+            };
+            if is_headline {
+                let path = sheet_path(session, place, "reconstruction");
+                self.write_sheet(&path, examples.ids(), &images)?;
             }
         }
         self.bound(session, &denoiser, &examples, &moment, place)?;
@@ -209,11 +219,8 @@ impl Measuring<'_> {
         for (chunk, numbers) in numbers.chunks(probe.batch).enumerate() {
             self.interrupt.check()?;
             let first = chunk * probe.batch;
-            let condition = classes.as_ref().map_or(Condition::Unconditional, |classes| {
-                Condition::Classes(&classes[first..first + numbers.len()])
-            });
-            let images =
-                sample(study, denoiser, self.seed, numbers, probe.sample_stages, condition)?;
+            let told = self.told(&classes[first..first + numbers.len()]);
+            let images = sample(study, denoiser, self.seed, numbers, probe.sample_stages, &told)?;
             sheet.place(&images, &(first..first + numbers.len()).collect::<Vec<_>>())?;
             self.meter.add(
                 (numbers.len() * probe.sample_stages) as f64,
@@ -223,16 +230,23 @@ impl Measuring<'_> {
         write_png(&sheet_path(session, place, "samples"), &sheet)
     }
 
-    /// For a conditional network: the classes learned so far, in turn.
-    fn classes_to_draw(&self, task: u32, n: usize) -> Result<Option<Vec<u32>>> {
-        if !self.study.is_conditional() {
-            return Ok(None);
+    /// What a network is told of images that it draws of `classes`.
+    fn told(&self, classes: &[u32]) -> Told {
+        let system = &self.study.system;
+        match system.latent() {
+            Some(latent) => latent.told_classes(classes),
+            None if system.is_conditional() => Told::Classes(classes.to_vec()),
+            None => Told::Nothing,
         }
+    }
+
+    /// The classes learned so far, in turn.
+    fn classes_to_draw(&self, task: u32, n: usize) -> Result<Vec<u32>> {
         let mut classes = Vec::new();
         for number in 1..=task {
             classes.extend(self.study.stream.task(number)?.classes().iter().map(|class| class.0));
         }
-        Ok(Some((0..n).map(|i| classes[i % classes.len()]).collect()))
+        Ok((0..n).map(|i| classes[i % classes.len()]).collect())
     }
 
     fn write_sheet(&self, path: &Path, ids: &[u64], images: &Tensor) -> Result<()> {
@@ -255,14 +269,30 @@ pub fn sample(
     seed: Seed,
     numbers: &[u64],
     stages: usize,
-    condition: Condition,
+    told: &Told,
 ) -> Result<Tensor> {
-    let shape = study.images.shape();
-    let shape = [shape.height, shape.width, shape.channels];
-    let noise = seed.stream("samples").normal(0, numbers, &shape, &study.device)?;
-    let timesteps = Spacing::Leading.timesteps(denoiser.schedule().timesteps(), stages, 0);
-    let sampler = Ddim { eta: 0., clip: true };
-    Ok(walk(&sampler, denoiser, &timesteps, &noise, condition, |_| Ok(noise.clone()))?)
+    let noise = seed.stream("samples").normal(0, numbers, &study.shape(), &study.device)?;
+    let total = denoiser.schedule().timesteps();
+    let Some(latent) = study.system.latent() else {
+        let timesteps = Spacing::Leading.timesteps(total, stages, 0);
+        let sampler = Ddim { eta: 0., clip: true };
+        let condition = told.condition();
+        return Ok(walk(&sampler, denoiser, &timesteps, &noise, condition, |_| Ok(noise.clone()))?);
+    };
+    let guided = Guided { denoiser, nothing: &latent.nothing()?, weight: latent.spec().guidance };
+    let latents = latent.ending.walk(&guided, stages, &noise, told.condition())?;
+    latent.decode(&latents)
+}
+
+/// Mean squared error of decoded reconstructions, each against the image itself: the autoencoder's own error included.
+fn decoded_error(pictures: &Examples, decoded: &Tensor, level: f64) -> Result<Reading> {
+    let difference = (decoded.to_device(pictures.pixels().device())? - pictures.pixels())?;
+    Ok(Reading {
+        quantity: Quantity::DecodedError,
+        level: Some(level),
+        examples: pictures.ids().to_vec(),
+        values: mean_squares(&difference)?,
+    })
 }
 
 /// The training examples of task 1 on the forgetting curve.

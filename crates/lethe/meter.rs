@@ -112,6 +112,11 @@ impl Plain {
     }
 }
 
+/// A line about something that a user should know, though it stops nothing.
+pub fn note(line: &str) {
+    print_line(&format!("note: {line}"));
+}
+
 #[allow(clippy::print_stderr)] // the place where progress is printed
 fn print_line(line: &str) {
     eprintln!("{line}");

@@ -1,23 +1,37 @@
-//! A network as a diffusers pipeline: a folder that `DDPMPipeline.from_pretrained` of the Python library loads.
+//! A network as a diffusers pipeline: a folder that `from_pretrained` of the Python library loads.
 
 use crate::exit::Fault;
+use crate::latent_system::Latent;
 use crate::protocol::DiffusionSpec;
 use crate::study::Study;
+use crate::system::Kind;
 use anyhow::{Result, anyhow};
+use candle_core::Tensor;
 use lethe_candlex::params::ParamStore;
+use lethe_candlex::weights;
+use lethe_diffusion::denoiser::{Condition, Denoiser};
 use lethe_diffusion::parameterization::Parameterization;
-use lethe_diffusion::schedule::{NoiseSchedule, ScheduleKind, ScheduleSpec};
-use lethe_pixel::folder;
+use lethe_diffusion::sampler::{Ddim, Spacing, walk_to};
+use lethe_diffusion::schedule::{NoiseSchedule, ScheduleKind, ScheduleSpec, Timestep};
+use lethe_pixel::{UNet2dConfig, folder};
 use lethe_train::checkpoint::{self, Files};
 use serde::Deserialize;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
-/// `model_index.json`, `scheduler/`, `unet/` with the numbers of `store`.
+/// A task's result as a pipeline: `model_index.json`, `scheduler/`, `unet/` with the numbers of `store`, and whatever else
+/// the pipeline that it started from holds. Adapters lie beside it by themselves, and are added into its U-Net.
 ///
 /// # Errors
-/// When a tensor cannot be written.
+/// When a tensor cannot be written, or a file of the model that it started from cannot be read.
 pub fn files(study: &Study, store: &ParamStore) -> Result<Files> {
+    match &study.system.kind {
+        Kind::Pixel(config) => pixel_files(study, config, store),
+        Kind::Latent(latent) => latent_files(study, latent, store),
+    }
+}
+
+fn pixel_files(study: &Study, config: &UNet2dConfig, store: &ParamStore) -> Result<Files> {
     let index = json!({
         "_class_name": "DDPMPipeline",
         "_diffusers_version": "0.42.1",
@@ -27,9 +41,34 @@ pub fn files(study: &Study, store: &ParamStore) -> Result<Files> {
     Ok(vec![
         ("model_index.json".into(), pretty(&index)?),
         ("scheduler/scheduler_config.json".into(), pretty(&scheduler(study))?),
-        (format!("unet/{}", folder::CONFIG), folder::config_text(&study.config)?.into_bytes()),
+        (format!("unet/{}", folder::CONFIG), folder::config_text(config)?.into_bytes()),
         (format!("unet/{}", folder::WEIGHTS), folder::weight_bytes(store)?),
     ])
+}
+
+fn latent_files(study: &Study, latent: &Latent, store: &ParamStore) -> Result<Files> {
+    let mut files = Files::new();
+    for (name, path) in lethe_latent::folder::other_files(latent.root())? {
+        files.push((name, std::fs::read(path)?));
+    }
+    let unet = match &latent.spec().lora {
+        None => named(store),
+        Some(spec) => {
+            files.push((study.system.result_file().into(), serialize_named(&named(store))?));
+            lethe_latent::lora::merged(store, spec)?
+        }
+    };
+    files.push((format!("unet/{}", folder::WEIGHTS), serialize_named(&unet)?));
+    Ok(files)
+}
+
+fn named(store: &ParamStore) -> Vec<(String, Tensor)> {
+    store.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect()
+}
+
+fn serialize_named(tensors: &[(String, Tensor)]) -> Result<Vec<u8>> {
+    let tensors: Vec<_> = tensors.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
+    Ok(weights::serialize(&tensors, None)?)
 }
 
 fn scheduler(study: &Study) -> serde_json::Value {
@@ -82,6 +121,8 @@ struct SchedulerConfig {
     prediction_type: String,
     trained_betas: Option<Vec<f64>>,
     rescale_betas_zero_snr: bool,
+    steps_offset: usize,
+    set_alpha_to_one: bool,
 }
 
 impl Default for SchedulerConfig {
@@ -96,6 +137,8 @@ impl Default for SchedulerConfig {
             prediction_type,
             trained_betas: None,
             rescale_betas_zero_snr: false,
+            steps_offset: 0,
+            set_alpha_to_one: true,
         }
     }
 }
@@ -109,23 +152,70 @@ pub fn scheduler_of(path: &Path) -> Result<(NoiseSchedule, Parameterization)> {
     Ok((NoiseSchedule::new(&spec.schedule())?, spec.parameterization))
 }
 
-/// The diffusion process that a diffusers folder says, if it holds a scheduler.
+/// How a walk from pure noise is laid out: diffusers' `steps_offset` and `set_alpha_to_one`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ending {
+    /// What is added to every timestep.
+    pub offset: usize,
+    /// Whether the last stage goes to clean data, rather than to the first timestep's level.
+    pub is_clean: bool,
+}
+
+impl Ending {
+    /// DDIM from pure noise `x` in `stages` evaluations, nothing clipped: the way of Stable Diffusion.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn walk(
+        &self,
+        denoiser: &(impl Denoiser + ?Sized),
+        stages: usize,
+        x: &Tensor,
+        condition: Condition,
+    ) -> Result<Tensor> {
+        let schedule = denoiser.schedule();
+        let timesteps = Spacing::Leading.timesteps(schedule.timesteps(), stages, self.offset);
+        let end = if self.is_clean { 1. } else { schedule.alpha_bar(Timestep(0)) };
+        let sampler = Ddim::default();
+        Ok(walk_to(end, &sampler, denoiser, &timesteps, x, condition, |_| Ok(x.clone()))?)
+    }
+}
+
+/// The ending that a diffusers folder's scheduler says.
 ///
 /// # Errors
-/// When its scheduler is unreadable, or of a kind that is not known.
-pub fn diffusion_of(path: &Path) -> Result<Option<DiffusionSpec>> {
+/// When its scheduler is unreadable.
+pub fn ending_of(path: &Path) -> Result<Ending> {
+    let config = config_of(path)?.map(|(_, config)| config).unwrap_or_default();
+    Ok(Ending { offset: config.steps_offset, is_clean: config.set_alpha_to_one })
+}
+
+/// The scheduler's configuration of a diffusers folder, and the file that it lies in.
+fn config_of(path: &Path) -> Result<Option<(PathBuf, SchedulerConfig)>> {
     let root = if path.ends_with("unet") { path.parent().unwrap_or(path) } else { path };
     // Beside the network in the oldest folders, google/ddpm-cifar10-32 among them.
     let beside = root.join("scheduler_config.json");
     let file = if beside.exists() { beside } else { root.join("scheduler/scheduler_config.json") };
     let fault =
         |reason: String| Fault::Untrustworthy.because(anyhow!("{}: {reason}", file.display()));
-    let config = match std::fs::read_to_string(&file) {
-        Ok(text) => serde_json::from_str::<SchedulerConfig>(&text)
-            .map_err(|error| fault(error.to_string()))?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(fault(error.to_string())),
-    };
+    match std::fs::read_to_string(&file) {
+        Ok(text) => {
+            let config = serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?;
+            Ok(Some((file, config)))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(fault(error.to_string())),
+    }
+}
+
+/// The diffusion process that a diffusers folder says, if it holds a scheduler.
+///
+/// # Errors
+/// When its scheduler is unreadable, or of a kind that is not known.
+pub fn diffusion_of(path: &Path) -> Result<Option<DiffusionSpec>> {
+    let Some((file, config)) = config_of(path)? else { return Ok(None) };
+    let fault =
+        |reason: String| Fault::Untrustworthy.because(anyhow!("{}: {reason}", file.display()));
     if config.trained_betas.is_some() || config.rescale_betas_zero_snr {
         let reason = "trained_betas and rescale_betas_zero_snr are not known; expected neither";
         return Err(fault(reason.into()));

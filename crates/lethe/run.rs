@@ -11,6 +11,7 @@ use crate::meter::Meter;
 use crate::select::{Selecting, selection_work};
 use crate::session::{Session, keep_manifest};
 use crate::study::{Study, plain};
+use crate::system::AnyNetwork;
 use anyhow::{Result, anyhow};
 use lethe_candlex::params::ParamStore;
 use lethe_candlex::rng::Seed;
@@ -20,7 +21,6 @@ use lethe_ledger::{
     ChosenTemperature, DataProvenance, InverseTemperatures, Ledger, Repetition, RunManifest,
     digest, write_parquet,
 };
-use lethe_pixel::UNet2d;
 use lethe_probe::Moment;
 use lethe_probe::energy::{StoredSet, Temperatures};
 use lethe_train::{StepReport, Trainer, checkpoint};
@@ -335,7 +335,7 @@ impl Witness for Curve<'_> {
         &mut self,
         session: &mut Session,
         place: &Place,
-        trainer: &Trainer<UNet2d>,
+        trainer: &Trainer<AnyNetwork>,
         report: &StepReport,
     ) -> Result<()> {
         let (step, steps, study) = (trainer.position().step, trainer.steps(), self.measuring.study);

@@ -1,12 +1,15 @@
 //! A protocol met with its data: everything that is decided before the first step.
 
 use crate::exit::{Fault, otherwise};
+use crate::latent_system::{self, Latent};
 use crate::pipeline::diffusion_of;
-use crate::protocol::{DataSpec, DiffusionSpec, ModelSpec, ProbeSpec, ProtocolSpec, resolved_text};
+use crate::pixel_system;
+use crate::protocol::{DataSpec, DiffusionSpec, ProbeSpec, ProtocolSpec, resolved_text};
 use crate::select::expect_measured;
+use crate::system::System;
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use candle_core::{DType, Device};
-use lethe_candlex::params::{Declarations, ParamStore};
+use candle_core::Device;
+use lethe_candlex::params::ParamStore;
 use lethe_candlex::rng::Seed;
 use lethe_continual::{
     Arm, ClassId, ExampleId, LabelledExample, Mixture, ReplayPlan, Split, TaskStream,
@@ -14,11 +17,11 @@ use lethe_continual::{
 use lethe_data::{
     BadImages, Colour, DataError, ImageSet, Part, ReadOptions, Source, detect, read, split,
 };
+use lethe_diffusion::denoiser::Told;
 use lethe_diffusion::schedule::NoiseSchedule;
 use lethe_ledger::{ExampleRow, ExampleTable};
-use lethe_pixel::{UNet2d, UNet2dConfig, folder};
 use lethe_probe::Examples;
-use lethe_train::{Process, to_tensor};
+use lethe_train::{Inputs, Pixels, Process, to_tensor};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -42,12 +45,8 @@ pub struct Study {
     pub mixture: Mixture,
     /// The diffusion process.
     pub process: Process,
-    /// The network's configuration.
-    pub config: UNet2dConfig,
-    /// Its structure.
-    pub unet: UNet2d,
-    /// What it declares.
-    pub declarations: Declarations,
+    /// What is fine-tuned.
+    pub system: System,
     /// Where tensors live.
     pub device: Device,
     /// Which examples are measured.
@@ -76,15 +75,14 @@ impl Study {
         let (images, source) = load_images(&spec.data)?;
         let stream = task_stream(&spec, &images, &plan.groups(images.classes().len() as u32)?)?;
         let capacity = replay.capacity(&stream)?;
-        let config = network_config(&spec.model, &images)?;
+        let system = system(&spec, &images, &device)?;
         if let Some(path) = &spec.model.pretrained {
             expect_process(&spec.diffusion, &schedule, Path::new(path))?;
         }
-        let (unet, declarations) = UNet2d::new(&config)?;
+        let parameters = system.declarations.n_elements();
         ensure!(
-            declarations.n_elements() <= MOST_PARAMETERS,
-            "model: expected at most {MOST_PARAMETERS} parameters, got {}",
-            declarations.n_elements()
+            parameters <= MOST_PARAMETERS,
+            "model: expected at most {MOST_PARAMETERS} parameters, got {parameters}"
         );
         let process = Process {
             schedule,
@@ -102,9 +100,7 @@ impl Study {
             capacity,
             mixture,
             process,
-            config,
-            unet,
-            declarations,
+            system,
             device,
             probed,
         })
@@ -115,17 +111,27 @@ impl Study {
     /// # Errors
     /// When pretrained weights do not fit.
     pub fn initial(&self, seed: Seed) -> Result<ParamStore> {
-        match &self.spec.model.pretrained {
-            Some(path) => Ok(folder::read(Path::new(path), DType::F32, &self.device)?.loaded.store),
-            None => {
-                Ok(ParamStore::initialised(&self.declarations, seed, DType::F32, &self.device)?)
-            }
+        self.system.initial(seed, &self.device)
+    }
+
+    /// What `use_inputs` makes of what networks see of the data: pixels, or latents and texts.
+    pub fn with_inputs<R>(&self, use_inputs: impl FnOnce(&dyn Inputs) -> R) -> R {
+        match self.system.latent() {
+            Some(latent) => use_inputs(latent.inputs()),
+            None => use_inputs(&self.pixels()),
         }
     }
 
-    /// Whether the network is told classes.
-    pub fn is_conditional(&self) -> bool {
-        self.config.num_class_embeds.is_some()
+    fn pixels(&self) -> Pixels<'_> {
+        let is_conditional = self.system.is_conditional();
+        Pixels { images: &self.images, is_conditional, device: &self.device }
+    }
+
+    /// Height, width and channels of what the network denoises.
+    pub fn shape(&self) -> [usize; 3] {
+        let pixels = self.images.shape();
+        let of_pixels = || [pixels.height, pixels.width, pixels.channels];
+        self.system.latent().map_or_else(of_pixels, Latent::shape)
     }
 
     /// The arms of the protocol.
@@ -133,15 +139,23 @@ impl Study {
         self.replay.arms()
     }
 
-    /// Examples as the probe sees them.
+    /// Examples as the probe sees them: pixels, or latents.
     ///
     /// # Errors
     /// When an id is not in the data.
     pub fn examples(&self, ids: &[u64]) -> Result<Examples> {
-        let pixels = to_tensor(&self.images, ids, &[], &self.device)?;
-        let class = |id: &u64| self.images.index_of(*id).map(|index| self.images.label(index));
-        let classes = self.is_conditional().then(|| ids.iter().filter_map(class).collect());
-        Ok(Examples::new(ids.to_vec(), pixels, classes)?)
+        self.with_inputs(|inputs| {
+            Ok(Examples::new(ids.to_vec(), inputs.clean(ids, &[])?, inputs.told(ids)?)?)
+        })
+    }
+
+    /// The images themselves, whatever the network sees.
+    ///
+    /// # Errors
+    /// When an id is not in the data.
+    pub fn pictures(&self, ids: &[u64]) -> Result<Examples> {
+        let pixels = to_tensor(&self.images, ids, &[], &Device::Cpu)?;
+        Ok(Examples::new(ids.to_vec(), pixels, Told::Nothing)?)
     }
 
     /// Ids that are measured once tasks 1 to `task` are learned, in the order of the table.
@@ -173,6 +187,23 @@ impl Study {
 
 /// Parameters of a network, at most: what needs more is a mistake in `[model]`.
 const MOST_PARAMETERS: usize = 1 << 33;
+
+/// What `[model]` and `[latent]` say is fine-tuned.
+fn system(spec: &ProtocolSpec, images: &ImageSet, device: &Device) -> Result<System> {
+    let root = spec.model.pretrained.as_ref().map(Path::new);
+    match (root.filter(|root| lethe_latent::folder::is_pipeline(root)), &spec.latent) {
+        (Some(root), latent) => {
+            latent_system::expect_protocol(spec.training.flip, spec.probe.bound_points)?;
+            let latent = latent.clone().unwrap_or_default();
+            latent_system::build(root, &spec.model, &latent, images, device)
+        }
+        (None, Some(_)) => bail!(
+            "latent: expected model.pretrained to be the folder of a whole Stable Diffusion model, got {}",
+            spec.model.pretrained.as_deref().unwrap_or("none")
+        ),
+        (None, None) => pixel_system::build(&spec.model, images),
+    }
+}
 
 /// Ids as numbers.
 pub fn plain(ids: &[ExampleId]) -> Vec<u64> {
@@ -328,86 +359,6 @@ pub fn expect_process(spec: &DiffusionSpec, schedule: &NoiseSchedule, path: &Pat
         toml::to_string(&found)?.trim_end().replace('\n', ", ")
     );
     Ok(())
-}
-
-fn network_config(spec: &ModelSpec, images: &ImageSet) -> Result<UNet2dConfig> {
-    let shape = images.shape();
-    let mut config = match (&spec.pretrained, &spec.like) {
-        (Some(_), Some(_)) => bail!("model: expected `pretrained` or `like`, got both"),
-        (Some(path), None) => {
-            folder::read_config(&folder::locate(Path::new(path)).join(folder::CONFIG))?
-        }
-        (None, Some(name)) => known_config(name)?,
-        (None, None) => {
-            let levels = spec.channels.len();
-            if let Some(level) = spec.attention_levels.iter().find(|&&level| level >= levels) {
-                bail!("model.attention_levels: expected levels below {levels}, got {level}");
-            }
-            own_config(spec)
-        }
-    };
-    if spec.pretrained.is_none() {
-        (config.in_channels, config.out_channels) = (shape.channels, shape.channels);
-        config.sample_size = Some(shape.height);
-        config.num_class_embeds = spec.conditional.then(|| images.classes().len());
-    }
-    config.validate().map_err(|error| anyhow!("model: {error}"))?;
-    ensure!(
-        config.in_channels == shape.channels && config.out_channels == shape.channels,
-        "model: it takes {} and gives {} channels, the images have {}; set data.colour",
-        config.in_channels,
-        config.out_channels,
-        shape.channels
-    );
-    let divisor = config.divisor();
-    ensure!(
-        shape.height.is_multiple_of(divisor) && shape.width.is_multiple_of(divisor),
-        "data.resolution: expected sides divisible by {divisor}, for {} levels, got {}x{}",
-        config.block_out_channels.len(),
-        shape.width,
-        shape.height
-    );
-    if let Some(classes) = config.num_class_embeds {
-        ensure!(
-            classes >= images.classes().len(),
-            "model: it knows {classes} classes, the data have {}",
-            images.classes().len()
-        );
-    }
-    Ok(config)
-}
-
-fn known_config(name: &str) -> Result<UNet2dConfig> {
-    let known = lethe_models::known()?;
-    let names: Vec<&str> = known.iter().map(|manifest| manifest.id.as_str()).collect();
-    let manifest = known.iter().find(|manifest| manifest.id == name).with_context(|| {
-        format!("model.like: expected one of {}, got `{name}`", names.join(", "))
-    })?;
-    let mut fields = manifest.config.clone();
-    fields.retain(|key, _| !key.starts_with('_'));
-    Ok(serde_json::from_value(fields.into())?)
-}
-
-fn own_config(spec: &ModelSpec) -> UNet2dConfig {
-    let levels = spec.channels.len();
-    let kind = |level: usize, with: &str, without: &str| {
-        if spec.attention_levels.contains(&level) { with.to_string() } else { without.to_string() }
-    };
-    UNet2dConfig {
-        block_out_channels: spec.channels.clone(),
-        layers_per_block: spec.layers_per_block,
-        down_block_types: (0..levels)
-            .map(|level| kind(level, "AttnDownBlock2D", "DownBlock2D"))
-            .collect(),
-        up_block_types: (0..levels)
-            .rev()
-            .map(|level| kind(level, "AttnUpBlock2D", "UpBlock2D"))
-            .collect(),
-        attention_head_dim: (spec.head_channels > 0).then_some(spec.head_channels),
-        norm_num_groups: spec.norm_groups,
-        dropout: spec.dropout,
-        ..UNet2dConfig::default()
-    }
 }
 
 /// The examples that are measured: of every class of a task equally many, chosen by id alone.

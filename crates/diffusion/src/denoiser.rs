@@ -34,6 +34,53 @@ impl Condition<'_> {
     }
 }
 
+/// What each of some examples is told, for keeping.
+#[derive(Clone, Debug, Default)]
+pub enum Told {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Each example's class.
+    Classes(Vec<u32>),
+    /// Each example's text, as in [`Condition::Texts`].
+    Texts {
+        /// [texts, tokens, channels].
+        embeddings: Tensor,
+        /// Which text is whose.
+        of: Vec<u32>,
+    },
+}
+
+impl Told {
+    /// The same, lent.
+    pub fn condition(&self) -> Condition<'_> {
+        match self {
+            Self::Nothing => Condition::Unconditional,
+            Self::Classes(classes) => Condition::Classes(classes),
+            Self::Texts { embeddings, of } => Condition::Texts { embeddings, of },
+        }
+    }
+
+    /// What some of the examples are told.
+    pub fn of(&self, examples: std::ops::Range<usize>) -> Self {
+        match self {
+            Self::Nothing => Self::Nothing,
+            Self::Classes(classes) => Self::Classes(classes[examples].to_vec()),
+            Self::Texts { embeddings, of } => {
+                Self::Texts { embeddings: embeddings.clone(), of: of[examples].to_vec() }
+            }
+        }
+    }
+
+    /// Whether it is there for each of `n` examples.
+    pub fn fits(&self, n: usize) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Classes(of) | Self::Texts { of, .. } => of.len() == n,
+        }
+    }
+}
+
 /// ε̂(x_t, t): any model of the noise, trained or exact.
 ///
 /// `x`: [batch, ..data], noisy at each example's own timestep.

@@ -6,6 +6,7 @@
 //! Knows no task and no pixel-space network.
 
 mod error;
+pub mod folder;
 pub mod lora;
 pub mod text;
 mod tokenizer;

@@ -28,8 +28,10 @@ pub enum Quantity {
     EnergyUnit,
     /// The same without the example's own stored copy.
     EnergyUnitLoo,
-    /// Mean square error per pixel after noising to t and denoising back.
+    /// Mean square error per pixel, or per latent number, after noising to t and denoising back.
     ReconstructionError,
+    /// Mean square error per pixel of a latent reconstruction, decoded, against the image itself.
+    DecodedError,
     /// Mean square error of the predicted noise at t, per dimension, in a single step.
     DenoisingLoss,
     /// Variational bound on the negative log-likelihood.
@@ -60,7 +62,7 @@ pub enum Orientation {
 
 impl Quantity {
     /// Every quantity, in the order of the documentation.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::TotalVariation,
         Self::Contrast,
         Self::Norm,
@@ -70,6 +72,7 @@ impl Quantity {
         Self::EnergyUnit,
         Self::EnergyUnitLoo,
         Self::ReconstructionError,
+        Self::DecodedError,
         Self::DenoisingLoss,
         Self::VariationalBound,
         Self::Replayed,
@@ -87,6 +90,7 @@ impl Quantity {
             Self::EnergyUnit => "energy_unit",
             Self::EnergyUnitLoo => "energy_unit_loo",
             Self::ReconstructionError => "reconstruction_error",
+            Self::DecodedError => "decoded_error",
             Self::DenoisingLoss => "denoising_loss",
             Self::VariationalBound => "variational_bound",
             Self::Replayed => "replayed",
@@ -100,7 +104,7 @@ impl Quantity {
             Self::NearestNeighbourDistance => "pixel",
             Self::EnergyDistance | Self::EnergyDistanceLoo => "pixel²",
             Self::EnergyUnit | Self::EnergyUnitLoo => "1",
-            Self::ReconstructionError => "pixel²",
+            Self::ReconstructionError | Self::DecodedError => "pixel²",
             Self::DenoisingLoss => "1",
             Self::VariationalBound => "bits/dimension",
             Self::Replayed => "0 or 1",
@@ -110,9 +114,10 @@ impl Quantity {
     /// Whether a rise means that the model got worse.
     pub fn orientation(self) -> Orientation {
         match self {
-            Self::ReconstructionError | Self::DenoisingLoss | Self::VariationalBound => {
-                Orientation::HigherIsWorse
-            }
+            Self::ReconstructionError
+            | Self::DecodedError
+            | Self::DenoisingLoss
+            | Self::VariationalBound => Orientation::HigherIsWorse,
             _ => Orientation::Neutral,
         }
     }
@@ -124,7 +129,9 @@ impl Quantity {
             | Self::EnergyDistanceLoo
             | Self::EnergyUnit
             | Self::EnergyUnitLoo => LevelMeaning::InverseTemperature,
-            Self::ReconstructionError | Self::DenoisingLoss => LevelMeaning::Time,
+            Self::ReconstructionError | Self::DecodedError | Self::DenoisingLoss => {
+                LevelMeaning::Time
+            }
             _ => LevelMeaning::None,
         }
     }
@@ -151,7 +158,10 @@ impl Quantity {
                 "energy_unit with the example's own stored copy left out; for an example that is not stored, the same as energy_unit"
             }
             Self::ReconstructionError => {
-                "mean square error per pixel after noising the example to t/T and denoising it back, with noise shared by all measurements"
+                "mean square error per pixel (per latent number, where diffusion is on latents) after noising the example to t/T and denoising it back, with noise shared by all measurements"
+            }
+            Self::DecodedError => {
+                "mean square error per pixel of the decoded reconstruction against the image itself, the autoencoder's own error included"
             }
             Self::DenoisingLoss => {
                 "mean square error per dimension of the noise predicted in one step at t/T, with noise shared by all measurements"

@@ -6,5 +6,7 @@
 mod spec;
 mod text;
 
-pub use spec::{DataSpec, DiffusionSpec, ModelSpec, ProbeSpec, ProtocolSpec};
+pub use spec::{
+    DataSpec, DiffusionSpec, LatentSpec, MakeSpec, ModelSpec, Posterior, ProbeSpec, ProtocolSpec,
+};
 pub use text::{built_in, difference, load, resolved_text};

@@ -3,6 +3,7 @@
 use lethe_continual::{ReplaySpec, StreamSpec};
 use lethe_diffusion::parameterization::Parameterization;
 use lethe_diffusion::schedule::{ScheduleKind, ScheduleSpec};
+use lethe_latent::lora::LoraSpec;
 use lethe_train::TrainingSpec;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,9 @@ pub struct ProtocolSpec {
     /// Which network.
     #[serde(default)]
     pub model: ModelSpec,
+    /// How a Stable Diffusion model is told of images, and fine-tuned; only where the model is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latent: Option<LatentSpec>,
     /// Which diffusion process.
     #[serde(default)]
     pub diffusion: DiffusionSpec,
@@ -84,7 +88,8 @@ fn tenth() -> f64 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSpec {
-    /// A diffusers folder with a `UNet2DModel` whose weights task 1 starts from; what follows here is then not used.
+    /// A diffusers folder whose weights task 1 starts from, with a `UNet2DModel` or a whole Stable Diffusion model;
+    /// what follows here is then not used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pretrained: Option<String>,
     /// A known network whose configuration is taken, from scratch: "google/ddpm-cifar10-32".
@@ -118,6 +123,113 @@ impl Default for ModelSpec {
             norm_groups: 32,
             dropout: 0.,
             conditional: false,
+        }
+    }
+}
+
+/// `[latent]`: how a Stable Diffusion model is told of images, and fine-tuned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LatentSpec {
+    /// What an image's text is, `{class}` being its class; of several, each image gets one by its id.
+    pub templates: Vec<String>,
+    /// "sample" (default, as diffusers' scripts train): latents are drawn from the encoder's answer at every visit;
+    /// "mean": they are its mean. What is measured is always the mean.
+    pub posterior: Posterior,
+    /// Whether each block's inside is computed a second time in the backward pass: less memory, a third more time.
+    pub recompute: bool,
+    /// Weight of classifier-free guidance in drawn images; 1 is none. Reconstructions are never guided.
+    pub guidance: f64,
+    /// Adapters that are trained instead of the whole U-Net.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraSpec>,
+    /// A small model that is made of the protocol's own images before task 1, where `model.pretrained` names none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub make: Option<MakeSpec>,
+}
+
+/// Which latents training sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Posterior {
+    /// Drawn from N(mean, deviation²), anew each time.
+    #[default]
+    Sample,
+    /// The mean.
+    Mean,
+}
+
+impl Default for LatentSpec {
+    fn default() -> Self {
+        Self {
+            templates: vec!["a photo of a {class}".into()],
+            posterior: Posterior::Sample,
+            recompute: false,
+            guidance: 7.5,
+            lora: None,
+            make: None,
+        }
+    }
+}
+
+impl LatentSpec {
+    /// # Errors
+    /// Names the first impossible field.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.templates.is_empty(), "latent.templates: expected at least one");
+        let weight = self.guidance;
+        let is_weight = weight.is_finite() && weight >= 0.;
+        anyhow::ensure!(is_weight, "latent.guidance: expected a number, 0 or more, got {weight}");
+        Ok(())
+    }
+}
+
+/// `[latent.make]`: a Stable Diffusion model in small. Its autoencoder is trained on the images of all tasks, its text
+/// encoder is drawn at random and stays so, and its U-Net starts from nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MakeSpec {
+    /// Channels of each level of the autoencoder; latents are smaller by 2 for each level behind the first.
+    pub vae_channels: Vec<usize>,
+    /// Optimizer steps of the autoencoder.
+    pub vae_steps: u64,
+    /// Images in a batch of the autoencoder.
+    pub vae_batch: usize,
+    /// AdamW's η of the autoencoder.
+    pub vae_rate: f64,
+    /// Weight of KL(q | N(0, 1)) for each latent number, beside the mean absolute error of a pixel.
+    pub vae_kl: f64,
+    /// Channels of latents.
+    pub latent_channels: usize,
+    /// Channels of each level of the U-Net; the deepest attends in the middle alone.
+    pub channels: Vec<usize>,
+    /// Residual blocks of each level on the way down.
+    pub layers_per_block: usize,
+    /// Heads of every attention.
+    pub heads: usize,
+    /// Groups of every norm.
+    pub norm_groups: usize,
+    /// Channels of the text encoder.
+    pub text_channels: usize,
+    /// Layers of the text encoder.
+    pub text_layers: usize,
+}
+
+impl Default for MakeSpec {
+    fn default() -> Self {
+        Self {
+            vae_channels: vec![16, 32, 32],
+            vae_steps: 600,
+            vae_batch: 32,
+            vae_rate: 2e-3,
+            vae_kl: 1e-4,
+            latent_channels: 4,
+            channels: vec![64, 64],
+            layers_per_block: 1,
+            heads: 4,
+            norm_groups: 8,
+            text_channels: 64,
+            text_layers: 2,
         }
     }
 }

@@ -134,6 +134,7 @@ mod tests {
     use super::*;
     use candle_core::Device;
     use lethe_diffusion::denoiser::ExactDenoiser;
+    use lethe_diffusion::denoiser::Told;
     use lethe_diffusion::schedule::{NoiseSchedule, ScheduleSpec};
 
     /// Two images at the levels of 8-bit pixels; under the exact denoiser of both, each has probability ½.
@@ -148,7 +149,7 @@ mod tests {
         let pixels = Tensor::from_vec(pixels, (2, 8, 8, 1), &Device::Cpu).unwrap();
         let schedule = NoiseSchedule::new(&ScheduleSpec::default()).unwrap();
         let denoiser = ExactDenoiser::new(&pixels, schedule).unwrap();
-        let examples = Examples::new(vec![0, 1], pixels, None).unwrap();
+        let examples = Examples::new(vec![0, 1], pixels, Told::Nothing).unwrap();
         let bound = Bound { points: 999, pairs: 1, batch: 2, seed: Seed(1) };
         let bits = bound.measure(&denoiser, &examples).unwrap().values;
         // One bit an example, beside what the decoder's Gaussian loses even about the right mean.

@@ -1,30 +1,27 @@
 //! What is measured: ids and pixels.
 
 use candle_core::{Result, Tensor, bail};
-use lethe_diffusion::denoiser::Condition;
+use lethe_diffusion::denoiser::{Condition, Told};
 
 /// Examples as a denoiser sees them.
 #[derive(Clone, Debug)]
 pub struct Examples {
     ids: Vec<u64>,
-    /// [n, height, width, channels], f32 in [−1, 1].
+    /// [n, height, width, channels], f32: pixels in [−1, 1], or scaled latents.
     pixels: Tensor,
     /// What a conditional denoiser is told of each; the probe does not look at it.
-    conditions: Option<Vec<u32>>,
+    told: Told,
 }
 
 impl Examples {
     /// # Errors
     /// When the counts differ.
-    pub fn new(ids: Vec<u64>, pixels: Tensor, conditions: Option<Vec<u32>>) -> Result<Self> {
+    pub fn new(ids: Vec<u64>, pixels: Tensor, told: Told) -> Result<Self> {
         let n = ids.len();
-        if pixels.rank() != 4
-            || pixels.dim(0)? != n
-            || conditions.as_ref().is_some_and(|c| c.len() != n)
-        {
+        if pixels.rank() != 4 || pixels.dim(0)? != n || !told.fits(n) {
             bail!("examples: {n} ids do not fit pixels {:?} or their conditions", pixels.dims());
         }
-        Ok(Self { ids, pixels, conditions })
+        Ok(Self { ids, pixels, told })
     }
 
     /// Their number.
@@ -57,7 +54,7 @@ impl Examples {
 
     /// What a conditional denoiser is told.
     pub fn condition(&self) -> Condition<'_> {
-        self.conditions.as_deref().map_or(Condition::Unconditional, Condition::Classes)
+        self.told.condition()
     }
 
     /// Runs of at most `size` examples, in order.
@@ -73,10 +70,7 @@ impl Examples {
                 Ok(Self {
                     ids: self.ids[start..end].to_vec(),
                     pixels: self.pixels.narrow(0, start, end - start)?.contiguous()?,
-                    conditions: self
-                        .conditions
-                        .as_ref()
-                        .map(|conditions| conditions[start..end].to_vec()),
+                    told: self.told.of(start..end),
                 })
             })
             .collect()

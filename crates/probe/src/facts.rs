@@ -52,11 +52,12 @@ fn contrast(row: &[f32]) -> f64 {
 mod tests {
     use super::*;
     use candle_core::{Device, Tensor};
+    use lethe_diffusion::denoiser::Told;
 
     #[test]
     fn facts_of_a_small_image_by_hand() {
         let pixels = Tensor::new(&[[[[1f32], [0.]], [[-1.], [0.]]]], &Device::Cpu).unwrap();
-        let examples = Examples::new(vec![5], pixels, None).unwrap();
+        let examples = Examples::new(vec![5], pixels, Told::Nothing).unwrap();
         let values: Vec<f64> =
             facts(&examples).unwrap().into_iter().map(|reading| reading.values[0]).collect();
         assert_eq!(values, [4., 0.5f64.sqrt(), 2f64.sqrt()]);

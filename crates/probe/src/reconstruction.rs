@@ -129,12 +129,13 @@ mod tests {
     use super::*;
     use candle_core::Device;
     use lethe_diffusion::denoiser::ExactDenoiser;
+    use lethe_diffusion::denoiser::Told;
     use lethe_diffusion::schedule::{NoiseSchedule, ScheduleSpec};
 
     fn examples(n: u64) -> Examples {
         let ids: Vec<u64> = (0..n).collect();
         let pixels = Seed(1).stream("pixels").normal(0, &ids, &[4, 4, 1], &Device::Cpu).unwrap();
-        Examples::new(ids, pixels.clamp(-1., 1.).unwrap(), None).unwrap()
+        Examples::new(ids, pixels.clamp(-1., 1.).unwrap(), Told::Nothing).unwrap()
     }
 
     fn denoiser(stored: &Examples) -> ExactDenoiser {

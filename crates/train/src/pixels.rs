@@ -1,10 +1,63 @@
-//! From 8-bit images to the tensors that a network sees.
+//! What a network learns from; and, where that is pixels, from 8-bit images to tensors.
 
 use crate::TrainError;
 use candle_core::{Device, Tensor};
 use lethe_candlex::rng::Stream;
 use lethe_data::ImageSet;
+use lethe_diffusion::denoiser::Told;
 use std::collections::BTreeMap;
+
+/// What a network learns from: clean data, and what it is told of them, by id.
+pub trait Inputs: std::fmt::Debug {
+    /// Clean data of `ids`, [n, height, width, channels], f32; `mirrored` ones have left and right exchanged.
+    ///
+    /// # Errors
+    /// [`TrainError::NoExample`] for an id that the data do not hold.
+    fn clean(&self, ids: &[u64], mirrored: &[bool]) -> Result<Tensor, TrainError>;
+
+    /// Standard deviation of the clean data, shaped as they are, where they are drawn anew each time: latents of an
+    /// encoder that is not sure.
+    ///
+    /// # Errors
+    /// As [`Inputs::clean`].
+    fn deviation(&self, _ids: &[u64]) -> Result<Option<Tensor>, TrainError> {
+        Ok(None)
+    }
+
+    /// What the network is told of each.
+    ///
+    /// # Errors
+    /// As [`Inputs::clean`].
+    fn told(&self, ids: &[u64]) -> Result<Told, TrainError>;
+}
+
+/// The pixels themselves.
+#[derive(Debug)]
+pub struct Pixels<'a> {
+    /// The data.
+    pub images: &'a ImageSet,
+    /// Whether the network is told classes.
+    pub is_conditional: bool,
+    /// Where tensors live.
+    pub device: &'a Device,
+}
+
+impl Inputs for Pixels<'_> {
+    fn clean(&self, ids: &[u64], mirrored: &[bool]) -> Result<Tensor, TrainError> {
+        to_tensor(self.images, ids, mirrored, self.device)
+    }
+
+    fn told(&self, ids: &[u64]) -> Result<Told, TrainError> {
+        if !self.is_conditional {
+            return Ok(Told::Nothing);
+        }
+        let class = |&id: &u64| {
+            let index = self.images.index_of(id).ok_or(TrainError::NoExample { id })?;
+            Ok(self.images.label(index))
+        };
+        Ok(Told::Classes(ids.iter().map(class).collect::<Result<_, TrainError>>()?))
+    }
+}
 
 /// Images of `ids`, [n, height, width, channels], f32 in [−1, 1]; `mirrored` ones have left and right exchanged.
 ///

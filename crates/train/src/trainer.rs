@@ -6,16 +6,15 @@
 use crate::error::TrainError;
 use crate::learning_rate::rate;
 use crate::optimizer::{Optimizer, flatten};
-use crate::pixels::{mirrored, sample_keys, to_tensor};
+use crate::pixels::{Inputs, mirrored, sample_keys};
 use crate::spec::TrainingSpec;
 use crate::state::Position;
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use lethe_candlex::params::ParamStore;
 use lethe_candlex::rng::{Seed, StepKey};
 use lethe_candlex::tape::{Gradients, Tape, Value};
 use lethe_continual::Batch;
-use lethe_data::ImageSet;
-use lethe_diffusion::denoiser::{Condition, Network, Pass};
+use lethe_diffusion::denoiser::{Network, Pass, Told};
 use lethe_diffusion::objective::{DenoisingLoss, Weighting, denoising_loss};
 use lethe_diffusion::parameterization::{Parameterization, perturb};
 use lethe_diffusion::schedule::{NoiseSchedule, Timestep};
@@ -42,17 +41,13 @@ pub struct Job<'a, N> {
     /// What is learned.
     pub process: &'a Process,
     /// The data.
-    pub images: &'a ImageSet,
+    pub inputs: &'a dyn Inputs,
     /// How it is learned.
     pub spec: &'a TrainingSpec,
     /// The run's seed.
     pub seed: Seed,
     /// Number of the task, from 1.
     pub task: u32,
-    /// Whether the network is told classes.
-    pub is_conditional: bool,
-    /// Where tensors live.
-    pub device: &'a Device,
 }
 
 /// What one step did.
@@ -80,7 +75,7 @@ pub struct Trainer<'a, N> {
 struct Noisy {
     ids: Vec<u64>,
     keys: Vec<u64>,
-    classes: Option<Vec<u32>>,
+    told: Told,
     timesteps: Vec<Timestep>,
     x: Tensor,
     target: Tensor,
@@ -179,13 +174,17 @@ impl<'a, N: Network> Trainer<'a, N> {
         let total = job.process.schedule.timesteps() as u32;
         let draw = |&key: &u64| Timestep(stream("timestep").at(step, key).below(total) as usize);
         let timesteps: Vec<Timestep> = keys.iter().map(draw).collect();
-        let clean = to_tensor(job.images, &ids, &mirrored, job.device)?;
-        let noise = stream("noise").normal(step, &keys, &clean.dims()[1..], job.device)?;
-        let classes = job.is_conditional.then(|| classes(job.images, &ids)).transpose()?;
+        let mut clean = job.inputs.clean(&ids, &mirrored)?;
+        let draw = |name| stream(name).normal(step, &keys, &clean.dims()[1..], clean.device());
+        let noise = draw("noise")?;
+        if let Some(deviation) = job.inputs.deviation(&ids)? {
+            clean = (&clean + (deviation * draw("posterior")?)?)?;
+        }
+        let told = job.inputs.told(&ids)?;
         let schedule = &job.process.schedule;
         let x = perturb(schedule, &clean, &noise, &timesteps)?;
         let target = job.process.parameterization.target(schedule, &clean, &noise, &timesteps)?;
-        Ok(Noisy { ids, keys, classes, timesteps, x, target })
+        Ok(Noisy { ids, keys, told, timesteps, x, target })
     }
 
     fn gradients(&self, noisy: &Noisy) -> Result<(DenoisingLoss, Gradients), TrainError> {
@@ -196,7 +195,7 @@ impl<'a, N: Network> Trainer<'a, N> {
             step: self.position.step as u32,
             examples: &noisy.keys,
         };
-        let pass = Pass { condition: condition(&noisy.classes), dropout: Some(key) };
+        let pass = Pass { condition: noisy.told.condition(), dropout: Some(key) };
         let tape = Tape::recording(&self.store);
         let levels: Vec<f64> = noisy.timesteps.iter().map(|t| t.0 as f64).collect();
         let output =
@@ -289,17 +288,6 @@ impl<'a, N: Network> Trainer<'a, N> {
     }
 }
 
-fn classes(images: &ImageSet, ids: &[u64]) -> Result<Vec<u32>, TrainError> {
-    let class = |&id: &u64| {
-        images.index_of(id).map(|index| images.label(index)).ok_or(TrainError::NoExample { id })
-    };
-    ids.iter().map(class).collect()
-}
-
-fn condition(classes: &Option<Vec<u32>>) -> Condition<'_> {
-    classes.as_deref().map_or(Condition::Unconditional, Condition::Classes)
-}
-
 /// The loss on `ids` with noise and timesteps that never change: timesteps spread evenly, noise by example.
 ///
 /// # Errors
@@ -319,18 +307,18 @@ pub fn validation_loss<N: Network>(
         let spread = |i: usize| ((first + i) as f64 * 0.618_033_988_749_894_8).fract();
         let timesteps: Vec<Timestep> =
             (0..ids.len()).map(|i| Timestep((spread(i) * total as f64) as usize)).collect();
-        let clean = to_tensor(job.images, ids, &[], job.device)?;
-        let noise = stream.normal(0, ids, &clean.dims()[1..], job.device)?;
+        let clean = job.inputs.clean(ids, &[])?;
+        let noise = stream.normal(0, ids, &clean.dims()[1..], clean.device())?;
         let x = perturb(schedule, &clean, &noise, &timesteps)?;
         let target = parameterization.target(schedule, &clean, &noise, &timesteps)?;
-        let classes = job.is_conditional.then(|| classes(job.images, ids)).transpose()?;
+        let told = job.inputs.told(ids)?;
         let levels: Vec<f64> = timesteps.iter().map(|t| t.0 as f64).collect();
         let tape = Tape::inference(store);
         let output = job.network.forward(
             &tape,
             &Value::constant(x),
             &levels,
-            &Pass::plain(condition(&classes)),
+            &Pass::plain(told.condition()),
         )?;
         let weights: Vec<f64> =
             timesteps.iter().map(|&t| weighting.weight(schedule, *parameterization, t)).collect();

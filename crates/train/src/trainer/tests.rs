@@ -76,15 +76,14 @@ fn spec() -> TrainingSpec {
 /// Runs `check` on a trainer of the tiny network.
 fn with_trainer<R>(network: Tiny, unused: bool, check: impl FnOnce(Trainer<'_, Tiny>) -> R) -> R {
     let (images, process, spec) = (images(), process(), spec());
+    let inputs = Pixels { images: &images, is_conditional: false, device: &Device::Cpu };
     let job = Job {
         network: &network,
         process: &process,
-        images: &images,
+        inputs: &inputs,
         spec: &spec,
         seed: Seed(1),
         task: 1,
-        is_conditional: false,
-        device: &Device::Cpu,
     };
     check(Trainer::start(job, store(unused)).unwrap())
 }

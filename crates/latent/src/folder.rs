@@ -1,0 +1,227 @@
+//! Stable Diffusion on disk: a folder as diffusers' `save_pretrained` leaves it.
+//!
+//! `model_index.json`, and one folder each for `unet`, `vae`, `text_encoder`, `tokenizer` and `scheduler`.
+//! Weights are safetensors, whole or in shards that an index names; pickles run code when they are read, and are refused.
+
+use crate::{LatentError, UNet2dCondition, UNet2dConditionConfig};
+use candle_core::{DType, Device};
+use lethe_candlex::params::Declarations;
+use lethe_candlex::weights::{self, Loaded};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// What names the parts of a pipeline.
+pub const INDEX: &str = "model_index.json";
+/// Name of a part's configuration.
+pub const CONFIG: &str = "config.json";
+/// Stem of the weights of U-Net and VAE.
+pub const DIFFUSERS_STEM: &str = "diffusion_pytorch_model";
+/// The parts that a U-Net on latents needs besides itself.
+pub const FROZEN_PARTS: [&str; 4] = ["vae", "text_encoder", "tokenizer", "scheduler"];
+
+/// Largest JSON file that is read.
+const LARGEST_JSON: u64 = 64 << 20;
+
+/// Whether `path` is the folder of a whole Stable Diffusion pipeline.
+pub fn is_pipeline(path: &Path) -> bool {
+    path.join("vae").join(CONFIG).exists() && path.join("unet").join(CONFIG).exists()
+}
+
+/// Checks that `model_index.json`, where there is one, names a pipeline of Stable Diffusion 1.
+///
+/// # Errors
+/// [`LatentError::Content`] names the family that it is instead.
+pub fn expect_family(root: &Path) -> Result<(), LatentError> {
+    let path = root.join(INDEX);
+    if !path.exists() {
+        return Ok(());
+    }
+    let index: Value = parse(&path)?;
+    let class = index.get("_class_name").and_then(Value::as_str).unwrap_or_default();
+    let known = ["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"];
+    if known.contains(&class) {
+        return Ok(());
+    }
+    let reason = format!("expected a StableDiffusionPipeline, got `{class}`");
+    Err(LatentError::Content { path, reason })
+}
+
+/// The safetensors files of `folder` called `stem`: one, or the shards that `stem.safetensors.index.json` names.
+///
+/// # Errors
+/// [`LatentError::Content`] when there are none, or only pickles, or an index that names something outside the folder.
+pub fn weight_files(folder: &Path, stem: &str) -> Result<Vec<PathBuf>, LatentError> {
+    for variant in ["", ".fp16"] {
+        let whole = folder.join(format!("{stem}{variant}.safetensors"));
+        if whole.exists() {
+            return Ok(vec![whole]);
+        }
+    }
+    let index = folder.join(format!("{stem}.safetensors.index.json"));
+    if index.exists() {
+        return shards(&index, folder);
+    }
+    let pickle = folder.join(format!("{stem}.bin"));
+    let reason = if pickle.exists() {
+        format!(
+            "there is only {}, a pickle: reading one runs whatever code is in it; save it as safetensors first",
+            pickle.display()
+        )
+    } else {
+        format!("there is no {stem}.safetensors, nor {stem}.safetensors.index.json")
+    };
+    Err(LatentError::Content { path: folder.to_path_buf(), reason })
+}
+
+fn shards(index: &Path, folder: &Path) -> Result<Vec<PathBuf>, LatentError> {
+    let content = |reason: String| LatentError::Content { path: index.to_path_buf(), reason };
+    let text: Value = parse(index)?;
+    let map = text.get("weight_map").and_then(Value::as_object);
+    let map = map.ok_or_else(|| content("expected a `weight_map` of tensors to files".into()))?;
+    let mut names = BTreeSet::new();
+    for (tensor, name) in map {
+        let name = name.as_str().unwrap_or_default();
+        let is_plain = name.ends_with(".safetensors") && !name.contains(['/', '\\', '\0']);
+        if !is_plain {
+            return Err(content(format!(
+                "`{tensor}`: expected the name of a safetensors file beside the index, got `{name}`"
+            )));
+        }
+        names.insert(name.to_string());
+    }
+    if names.is_empty() {
+        return Err(content("its `weight_map` names no file".into()));
+    }
+    Ok(names.into_iter().map(|name| folder.join(name)).collect())
+}
+
+/// The text of `path`, of a size that a configuration may have.
+///
+/// # Errors
+/// [`LatentError::Io`], and [`LatentError::Content`] for a file that is too large.
+pub fn read_text(path: &Path) -> Result<String, LatentError> {
+    let io = |source| LatentError::Io { path: path.to_path_buf(), action: "read", source };
+    let bytes = std::fs::metadata(path).map_err(io)?.len();
+    if bytes > LARGEST_JSON {
+        let reason = format!("expected at most {LARGEST_JSON} bytes, got {bytes}");
+        return Err(LatentError::Content { path: path.to_path_buf(), reason });
+    }
+    std::fs::read_to_string(path).map_err(io)
+}
+
+fn parse(path: &Path) -> Result<Value, LatentError> {
+    serde_json::from_str(&read_text(path)?).map_err(|error| LatentError::Content {
+        path: path.to_path_buf(),
+        reason: error.to_string(),
+    })
+}
+
+/// Structure of the U-Net of the pipeline `root`, and what it declares.
+///
+/// # Errors
+/// [`LatentError`] names the file and the field that does not fit.
+pub fn read_unet(
+    root: &Path,
+) -> Result<(UNet2dConditionConfig, UNet2dCondition, Declarations), LatentError> {
+    let path = root.join("unet").join(CONFIG);
+    let content = |reason| LatentError::Content { path: path.clone(), reason };
+    let config = UNet2dConditionConfig::parse(&read_text(&path)?).map_err(content)?;
+    let (unet, declarations) =
+        UNet2dCondition::new(&config).map_err(|error| content(error.to_string()))?;
+    Ok((config, unet, declarations))
+}
+
+/// The U-Net's numbers.
+///
+/// # Errors
+/// [`LatentError`] names the file and everything in it that does not fit.
+pub fn read_unet_weights(
+    root: &Path,
+    declarations: &Declarations,
+    dtype: DType,
+    device: &Device,
+) -> Result<Loaded, LatentError> {
+    let files = weight_files(&root.join("unet"), DIFFUSERS_STEM)?;
+    Ok(weights::load(declarations, &files, str::to_string, dtype, device)?)
+}
+
+/// Every file of the pipeline `root` but the U-Net's weights: (its place in a pipeline, where it lies).
+///
+/// # Errors
+/// [`LatentError::Io`] when a folder cannot be listed.
+pub fn other_files(root: &Path) -> Result<Vec<(String, PathBuf)>, LatentError> {
+    let mut files = Vec::new();
+    for name in [INDEX.to_string(), format!("unet/{CONFIG}")] {
+        let path = root.join(&name);
+        if path.exists() {
+            files.push((name, path));
+        }
+    }
+    for part in FROZEN_PARTS {
+        let folder = root.join(part);
+        let io = |source| LatentError::Io { path: folder.clone(), action: "list", source };
+        for entry in std::fs::read_dir(&folder).map_err(io)? {
+            let path = entry.map_err(io)?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).map(String::from);
+            let is_wanted = ["json", "txt", "safetensors"]
+                .iter()
+                .any(|end| path.extension().is_some_and(|extension| extension == *end));
+            if let (Some(name), true, true) = (name, is_wanted, path.is_file()) {
+                files.push((format!("{part}/{name}"), path));
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        folder
+    }
+
+    fn names(files: &[(&str, &str)]) -> Result<Vec<String>, String> {
+        let folder = folder(files);
+        let found = weight_files(folder.path(), "model").map_err(|error| error.to_string())?;
+        let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_string();
+        Ok(found.into_iter().map(name).collect())
+    }
+
+    #[test]
+    fn whole_files_come_before_shards_and_pickles_are_refused() {
+        let index = r#"{"weight_map": {"a": "model-2.safetensors", "b": "model-1.safetensors", "c": "model-2.safetensors"}}"#;
+        let both = [("model.safetensors.index.json", index), ("model.safetensors", "")];
+        assert_eq!(names(&both).unwrap(), ["model.safetensors"]);
+        assert_eq!(names(&both[..1]).unwrap(), ["model-1.safetensors", "model-2.safetensors"]);
+        assert!(names(&[("model.bin", "")]).unwrap_err().contains("a pickle"));
+        assert!(names(&[]).unwrap_err().contains("there is no model.safetensors"));
+    }
+
+    #[test]
+    fn an_index_does_not_lead_out_of_its_folder() {
+        for name in ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "model.bin", ""] {
+            let index = format!(r#"{{"weight_map": {{"a": "{name}"}}}}"#);
+            let words = names(&[("model.safetensors.index.json", &index)]).unwrap_err();
+            assert!(words.contains("`a`") && words.contains(name), "{words}");
+        }
+        let words = names(&[("model.safetensors.index.json", "{}")]).unwrap_err();
+        assert!(words.contains("weight_map"), "{words}");
+    }
+
+    #[test]
+    fn another_family_is_named() {
+        let index = r#"{"_class_name": "StableDiffusionXLPipeline"}"#;
+        let xl = folder(&[(INDEX, index)]);
+        let words = expect_family(xl.path()).unwrap_err().to_string();
+        assert!(words.contains("StableDiffusionXLPipeline"), "{words}");
+        expect_family(folder(&[]).path()).unwrap();
+    }
+}

@@ -1,0 +1,92 @@
+//! Tensors that take long to make and are made once: files named after the digest of all that made them.
+
+use anyhow::Result;
+use candle_core::{DType, Device, Tensor};
+use lethe_candlex::weights::{WeightFile, serialize};
+use std::path::{Path, PathBuf};
+
+/// Changes whenever what is computed from the same files changes.
+const FORMAT: &str = "1";
+
+/// Where such files lie: `LETHE_CACHE`, or a folder of the user's cache.
+fn folder() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    variable("LETHE_CACHE").map(PathBuf::from).or_else(|| {
+        let home = || variable("HOME").map(|home| PathBuf::from(home).join(".cache"));
+        Some(variable("XDG_CACHE_HOME").map(PathBuf::from).or_else(home)?.join("lethe"))
+    })
+}
+
+/// Gathers what a tensor was made from.
+pub struct Key(blake3::Hasher);
+
+impl Key {
+    /// A key of things called `kind`.
+    pub fn new(kind: &str) -> Self {
+        let mut key = Self(blake3::Hasher::new());
+        key.text(FORMAT);
+        key.text(kind);
+        key
+    }
+
+    /// Adds a text, told apart from those beside it.
+    pub fn text(&mut self, text: &str) {
+        self.0.update(&(text.len() as u64).to_le_bytes());
+        self.0.update(text.as_bytes());
+    }
+
+    /// Adds a file's bytes.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn file(&mut self, path: &Path) -> Result<()> {
+        let mut hasher = blake3::Hasher::new();
+        std::io::copy(&mut std::fs::File::open(path)?, &mut hasher)?;
+        self.text(hasher.finalize().to_hex().as_str());
+        Ok(())
+    }
+
+    fn name(&self) -> String {
+        self.0.finalize().to_hex()[..32].to_string()
+    }
+}
+
+/// The tensors called `names` that `make` makes from what `key` holds, 32-bit floats on the CPU, from the cache where they
+/// were made before; a file there that is not whole is made again.
+///
+/// # Errors
+/// Those of `make`. A cache that cannot be written is no error: the tensors are made again next time.
+pub fn kept<const N: usize>(
+    kind: &str,
+    key: &Key,
+    names: [&str; N],
+    make: impl FnOnce() -> Result<[Tensor; N]>,
+) -> Result<[Tensor; N]> {
+    let path = folder().map(|folder| folder.join(format!("{kind}-{}.safetensors", key.name())));
+    if let Some(found) = path.as_deref().and_then(|path| read(path, names)) {
+        return Ok(found);
+    }
+    let made = make()?;
+    if let Some(path) = path {
+        let tensors: Vec<_> = names.into_iter().zip(made.iter().cloned()).collect();
+        let _ = write(&path, &tensors);
+    }
+    Ok(made)
+}
+
+fn read<const N: usize>(path: &Path, names: [&str; N]) -> Option<[Tensor; N]> {
+    let mut file = WeightFile::open(path).ok()?;
+    let tensors = names.map(|name| file.tensor(name).ok()?.to_dtype(DType::F32).ok());
+    tensors.into_iter().collect::<Option<Vec<_>>>()?.try_into().ok()
+}
+
+fn write(path: &Path, tensors: &[(&str, Tensor)]) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let host: Vec<(&str, Tensor)> = tensors
+        .iter()
+        .map(|(name, tensor)| Ok((*name, tensor.to_device(&Device::Cpu)?)))
+        .collect::<Result<_>>()?;
+    Ok(lethe_ledger::durable::write_file(path, &serialize(&host, None)?)?)
+}

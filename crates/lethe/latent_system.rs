@@ -1,0 +1,409 @@
+//! From a Stable Diffusion folder to the system that is fine-tuned: images and texts as its U-Net sees them.
+
+use crate::cache::{self, Key};
+use crate::meter::Meter;
+use crate::pipeline::{Ending, ending_of};
+use crate::protocol::{LatentSpec, ModelSpec, Posterior};
+use crate::system::{AnyNetwork, Kind, System};
+use anyhow::{Result, anyhow, bail, ensure};
+use candle_core::{D, DType, Device, Tensor};
+use lethe_candlex::finite::ensure_finite;
+use lethe_candlex::params::{Declarations, ParamStore};
+use lethe_data::ImageSet;
+use lethe_diffusion::denoiser::Told;
+use lethe_latent::{AutoencoderKl, Tokenizer, UNet2dConditionConfig, folder, lora, text, vae};
+use lethe_train::{Inputs, TrainError, to_tensor};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Images encoded or decoded at once.
+const BATCH: usize = 16;
+/// Texts encoded at once.
+const TEXTS: usize = 16;
+
+/// What a Stable Diffusion model has besides the U-Net that is trained.
+pub struct Latent {
+    root: PathBuf,
+    unet: Declarations,
+    spec: LatentSpec,
+    vae: AutoencoderKl,
+    vae_weights: ParamStore,
+    /// Height, width and channels of latents.
+    shape: [usize; 3],
+    inputs: Latents,
+    /// How a walk from pure noise goes.
+    pub ending: Ending,
+}
+
+/// Every example's latents and text.
+#[derive(Debug)]
+struct Latents {
+    rows: BTreeMap<u64, u32>,
+    /// Scaled means, [n, height, width, channels], on the CPU.
+    mean: Tensor,
+    /// Scaled standard deviations, where latents are drawn anew each time.
+    deviation: Option<Tensor>,
+    /// What the encoder made of every text, [texts, tokens, channels]; the last one is the empty text.
+    texts: Tensor,
+    /// Which text is whose.
+    text_of: Vec<u32>,
+    /// The first template's text of each class.
+    text_of_class: Vec<u32>,
+    device: Device,
+}
+
+/// The system of the Stable Diffusion folder `root`, with the latents of `images`.
+///
+/// # Errors
+/// Names the file, or the field of the protocol, that does not fit.
+pub fn build(
+    root: &Path,
+    model: &ModelSpec,
+    spec: &LatentSpec,
+    images: &ImageSet,
+    device: &Device,
+) -> Result<System> {
+    spec.validate()?;
+    expect_unused(model)?;
+    folder::expect_family(root)?;
+    let (config, unet, declared) = folder::read_unet(root)?;
+    let mut unet = unet.recomputing(spec.recompute);
+    let encoder = vae::read(&root.join("vae"), DType::F32, device)?;
+    let factor = encoder.config.factor();
+    let shape = expect_shapes(&config, encoder.config.in_channels, factor, images)?;
+    let inputs = inputs(root, spec, images, &encoder, config.cross_attention_dim, device)?;
+    let (declarations, base) = match &spec.lora {
+        None => (declared.clone(), None),
+        Some(adapters) => {
+            let adapted = lora::adapt(&mut unet, &declared, adapters)
+                .map_err(|error| anyhow!("latent.{error}"))?;
+            let loaded = folder::read_unet_weights(root, &declared, DType::F32, device)?;
+            (adapted, Some(Arc::new(loaded.store)))
+        }
+    };
+    let latent = Latent {
+        root: root.to_path_buf(),
+        unet: declared,
+        spec: spec.clone(),
+        vae: encoder.vae,
+        vae_weights: encoder.loaded.store,
+        shape,
+        inputs,
+        ending: ending_of(root)?,
+    };
+    Ok(System {
+        network: AnyNetwork::Latent(unet),
+        declarations,
+        base,
+        kind: Kind::Latent(Box::new(latent)),
+        pretrained: Some(root.to_path_buf()),
+    })
+}
+
+/// What says how a network on pixels is made has no say here.
+fn expect_unused(model: &ModelSpec) -> Result<()> {
+    let plain = ModelSpec { pretrained: model.pretrained.clone(), ..ModelSpec::default() };
+    ensure!(
+        *model == plain,
+        "model: a Stable Diffusion folder says itself what its network is; expected `pretrained` alone"
+    );
+    Ok(())
+}
+
+/// Height, width and channels of the latents of `images`.
+fn expect_shapes(
+    config: &UNet2dConditionConfig,
+    channels: usize,
+    factor: usize,
+    images: &ImageSet,
+) -> Result<[usize; 3]> {
+    let (shape, divisor) = (images.shape(), factor * config.divisor());
+    ensure!(
+        shape.channels == channels,
+        "data.colour: the model's autoencoder takes {channels} channels, the images have {}",
+        shape.channels
+    );
+    ensure!(
+        shape.height.is_multiple_of(divisor) && shape.width.is_multiple_of(divisor),
+        "data.resolution: expected sides divisible by {divisor}, got {}x{}",
+        shape.width,
+        shape.height
+    );
+    Ok([shape.height / factor, shape.width / factor, config.in_channels])
+}
+
+/// Latents of all images and embeddings of all their texts.
+fn inputs(
+    root: &Path,
+    spec: &LatentSpec,
+    images: &ImageSet,
+    encoder: &vae::Pretrained,
+    channels: usize,
+    device: &Device,
+) -> Result<Latents> {
+    let ids: Vec<u64> = images.iter().map(|example| example.id).collect();
+    let (mean, deviation) = encoded(root, images, &ids, encoder, device)?;
+    let prompts = Prompts::new(spec, images, &ids);
+    let texts = embedded(root, &prompts.texts, device)?;
+    let found = texts.dim(D::Minus1)?;
+    ensure!(
+        found == channels,
+        "{}: the text encoder gives {found} channels, the U-Net's cross_attention_dim is {channels}",
+        root.display()
+    );
+    Ok(Latents {
+        rows: ids.into_iter().zip(0..).collect(),
+        mean,
+        deviation: (spec.posterior == Posterior::Sample).then_some(deviation),
+        texts,
+        text_of: prompts.of_example,
+        text_of_class: prompts.of_class,
+        device: device.clone(),
+    })
+}
+
+/// Scaled means and deviations of `ids`, in their order, on the CPU.
+fn encoded(
+    root: &Path,
+    images: &ImageSet,
+    ids: &[u64],
+    encoder: &vae::Pretrained,
+    device: &Device,
+) -> Result<(Tensor, Tensor)> {
+    let mut key = Key::new("latents");
+    key.text(&images.digest());
+    key.file(&root.join("vae").join(folder::CONFIG))?;
+    for file in folder::weight_files(&root.join("vae"), folder::DIFFUSERS_STEM)? {
+        key.file(&file)?;
+    }
+    let [mean, deviation] = cache::kept("latents", &key, ["mean", "deviation"], || {
+        let meter = Meter::new(ids.len() as f64);
+        let (mut means, mut deviations) = (Vec::new(), Vec::new());
+        for ids in ids.chunks(BATCH) {
+            let pixels = to_tensor(images, ids, &[], device)?;
+            let (mean, deviation) = encoder.vae.latents(&encoder.loaded.store, &pixels)?;
+            means.push(mean.to_device(&Device::Cpu)?);
+            deviations.push(deviation.to_device(&Device::Cpu)?);
+            meter.add(ids.len() as f64, "encoding images to latents, once");
+        }
+        meter.finish();
+        let both = [Tensor::cat(&means, 0)?, Tensor::cat(&deviations, 0)?];
+        ensure_finite("latents: the encoder's means", &both[0])?;
+        ensure_finite("latents: the encoder's deviations", &both[1])?;
+        Ok(both)
+    })?;
+    Ok((mean, deviation))
+}
+
+/// What the text encoder makes of `prompts`, [texts, tokens, channels].
+fn embedded(root: &Path, prompts: &[String], device: &Device) -> Result<Tensor> {
+    let (places, stem) = ([root.join("tokenizer"), root.join("text_encoder")], "model");
+    let mut key = Key::new("texts");
+    for name in ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"] {
+        let path = places[0].join(name);
+        if path.exists() {
+            key.file(&path)?;
+        }
+    }
+    key.file(&places[1].join(folder::CONFIG))?;
+    for file in folder::weight_files(&places[1], stem)? {
+        key.file(&file)?;
+    }
+    prompts.iter().for_each(|prompt| key.text(prompt));
+    let [texts] = cache::kept("texts", &key, ["texts"], || {
+        Ok([TextReader::open(root, device)?.embed(prompts)?.to_device(&Device::Cpu)?])
+    })?;
+    Ok(texts.to_device(device)?)
+}
+
+/// A folder's tokenizer and text encoder.
+pub struct TextReader {
+    tokenizer: Tokenizer,
+    encoder: text::Pretrained,
+}
+
+impl TextReader {
+    /// # Errors
+    /// Names the file that does not fit.
+    pub fn open(root: &Path, device: &Device) -> Result<Self> {
+        let encoder = text::read(&root.join("text_encoder"), DType::F32, device)?;
+        let tokenizer = Tokenizer::read(&root.join("tokenizer"))?
+            .shortened(encoder.config.max_position_embeddings);
+        ensure!(
+            tokenizer.n_tokens() <= encoder.config.vocab_size,
+            "{}: the tokenizer knows {} tokens, the text encoder {}",
+            root.display(),
+            tokenizer.n_tokens(),
+            encoder.config.vocab_size
+        );
+        Ok(Self { tokenizer, encoder })
+    }
+
+    /// [texts, tokens, channels]; what does not fit into the encoder's length is cut off, and said.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn embed(&self, prompts: &[String]) -> Result<Tensor> {
+        let mut rows = Vec::new();
+        for prompts in prompts.chunks(TEXTS) {
+            let ids: Vec<Vec<u32>> = prompts.iter().map(|prompt| self.ids(prompt)).collect();
+            rows.push(self.encoder.encoder.forward(&self.encoder.loaded.store, &ids)?);
+        }
+        Ok(Tensor::cat(&rows, 0)?)
+    }
+
+    fn ids(&self, prompt: &str) -> Vec<u32> {
+        let encoded = self.tokenizer.encode(prompt);
+        if let Some(rest) = &encoded.truncated {
+            crate::meter::note(&format!(
+                "text cut off after {} tokens, without `{rest}`: {prompt}",
+                self.tokenizer.length()
+            ));
+        }
+        encoded.ids
+    }
+}
+
+/// Which texts there are, and whose they are.
+struct Prompts {
+    texts: Vec<String>,
+    of_example: Vec<u32>,
+    of_class: Vec<u32>,
+}
+
+impl Prompts {
+    /// Every example's template is chosen by its id alone.
+    fn new(spec: &LatentSpec, images: &ImageSet, ids: &[u64]) -> Self {
+        let mut prompts = Self { texts: Vec::new(), of_example: Vec::new(), of_class: Vec::new() };
+        let mut known = BTreeMap::new();
+        let text = |template: &str, class: u32| {
+            template.replace("{class}", &images.classes()[class as usize])
+        };
+        for class in 0..images.classes().len() as u32 {
+            let index = prompts.index(&mut known, text(&spec.templates[0], class));
+            prompts.of_class.push(index);
+        }
+        for &id in ids {
+            let class = images.index_of(id).map_or(0, |index| images.label(index));
+            let digest = blake3::hash(&id.to_le_bytes());
+            let number = u64::from_le_bytes(digest.as_bytes()[..8].try_into().unwrap_or_default());
+            let template = &spec.templates[(number % spec.templates.len() as u64) as usize];
+            let index = prompts.index(&mut known, text(template, class));
+            prompts.of_example.push(index);
+        }
+        prompts.texts.push(String::new());
+        prompts
+    }
+
+    fn index(&mut self, known: &mut BTreeMap<String, u32>, text: String) -> u32 {
+        *known.entry(text).or_insert_with_key(|text| {
+            self.texts.push(text.clone());
+            self.texts.len() as u32 - 1
+        })
+    }
+}
+
+impl Latent {
+    /// What training and measuring see.
+    pub fn inputs(&self) -> &dyn Inputs {
+        &self.inputs
+    }
+
+    /// Height, width and channels of latents.
+    pub fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    /// Where it was read.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What the protocol says of it.
+    pub fn spec(&self) -> &LatentSpec {
+        &self.spec
+    }
+
+    /// What the whole U-Net declares, whether or not it moves.
+    pub fn unet_declarations(&self) -> &Declarations {
+        &self.unet
+    }
+
+    /// The U-Net's numbers as the folder holds them.
+    ///
+    /// # Errors
+    /// Everything that does not fit.
+    pub fn unet_weights(&self, device: &Device) -> Result<ParamStore> {
+        Ok(folder::read_unet_weights(&self.root, &self.unet, DType::F32, device)?.store)
+    }
+
+    /// Images of scaled latents, [n, height, width, channels] in about [−1, 1].
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
+        let mut images = Vec::new();
+        for start in (0..latents.dim(0)?).step_by(BATCH) {
+            let rows = latents.narrow(0, start, BATCH.min(latents.dim(0)? - start))?;
+            images.push(self.vae.images(&self.vae_weights, &rows.contiguous()?)?);
+        }
+        Ok(Tensor::cat(&images, 0)?)
+    }
+
+    /// What is told of images that are drawn of `classes`.
+    pub fn told_classes(&self, classes: &[u32]) -> Told {
+        let of = classes.iter().map(|&class| self.inputs.text_of_class[class as usize]).collect();
+        Told::Texts { embeddings: self.inputs.texts.clone(), of }
+    }
+
+    /// The embedding of the empty text, [1, tokens, channels].
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn nothing(&self) -> Result<Tensor> {
+        let texts = &self.inputs.texts;
+        Ok(texts.narrow(0, texts.dim(0)? - 1, 1)?)
+    }
+}
+
+impl Latents {
+    fn rows(&self, ids: &[u64]) -> Result<Tensor, TrainError> {
+        let row = |&id: &u64| self.rows.get(&id).copied().ok_or(TrainError::NoExample { id });
+        let rows = ids.iter().map(row).collect::<Result<Vec<u32>, _>>()?;
+        Ok(Tensor::new(rows, &Device::Cpu)?)
+    }
+}
+
+impl Inputs for Latents {
+    fn clean(&self, ids: &[u64], mirrored: &[bool]) -> Result<Tensor, TrainError> {
+        debug_assert!(mirrored.is_empty(), "latents are of the images as they are");
+        Ok(self.mean.index_select(&self.rows(ids)?, 0)?.to_device(&self.device)?)
+    }
+
+    fn deviation(&self, ids: &[u64]) -> Result<Option<Tensor>, TrainError> {
+        let Some(deviation) = &self.deviation else { return Ok(None) };
+        Ok(Some(deviation.index_select(&self.rows(ids)?, 0)?.to_device(&self.device)?))
+    }
+
+    fn told(&self, ids: &[u64]) -> Result<Told, TrainError> {
+        let rows = self.rows(ids)?.to_vec1::<u32>()?;
+        let of = rows.iter().map(|&row| self.text_of[row as usize]).collect();
+        Ok(Told::Texts { embeddings: self.texts.clone(), of })
+    }
+}
+
+/// Refuses what latents cannot have.
+///
+/// # Errors
+/// Names the field.
+pub fn expect_protocol(flip: bool, bound_points: usize) -> Result<()> {
+    if flip {
+        bail!("training.flip: latents are encoded once, of the images as they are; expected false");
+    }
+    ensure!(
+        bound_points == 0,
+        "probe.bound_points: the bound is of 8-bit pixels, which latents are not; expected 0, got {bound_points}"
+    );
+    Ok(())
+}
