@@ -12,3 +12,5 @@ mod unet;
 pub mod vae;
 
 pub use error::LatentError;
+pub use text::{ClipTextConfig, ClipTextEncoder};
+pub use tokenizer::{Encoded, Tokenizer};
