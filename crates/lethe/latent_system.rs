@@ -11,7 +11,9 @@ use lethe_candlex::finite::ensure_finite;
 use lethe_candlex::params::{Declarations, ParamStore};
 use lethe_data::ImageSet;
 use lethe_diffusion::denoiser::Told;
-use lethe_latent::{AutoencoderKl, Tokenizer, UNet2dConditionConfig, folder, lora, text, vae};
+use lethe_latent::{
+    AutoencoderKl, ClipTextEncoder, Tokenizer, UNet2dConditionConfig, folder, lora, text, vae,
+};
 use lethe_train::{Inputs, TrainError, to_tensor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -220,24 +222,26 @@ fn embedded(root: &Path, prompts: &[String], device: &Device) -> Result<Tensor> 
 /// A folder's tokenizer and text encoder.
 pub struct TextReader {
     tokenizer: Tokenizer,
-    encoder: text::Pretrained,
+    encoder: ClipTextEncoder,
+    weights: ParamStore,
 }
 
 impl TextReader {
     /// # Errors
     /// Names the file that does not fit.
     pub fn open(root: &Path, device: &Device) -> Result<Self> {
-        let encoder = text::read(&root.join("text_encoder"), DType::F32, device)?;
-        let tokenizer = Tokenizer::read(&root.join("tokenizer"))?
-            .shortened(encoder.config.max_position_embeddings);
+        let (config, encoder, loaded) =
+            text::read(&root.join("text_encoder"), DType::F32, device)?;
+        let tokenizer =
+            Tokenizer::read(&root.join("tokenizer"))?.shortened(config.max_position_embeddings);
         ensure!(
-            tokenizer.n_tokens() <= encoder.config.vocab_size,
+            tokenizer.n_tokens() <= config.vocab_size,
             "{}: the tokenizer knows {} tokens, the text encoder {}",
             root.display(),
             tokenizer.n_tokens(),
-            encoder.config.vocab_size
+            config.vocab_size
         );
-        Ok(Self { tokenizer, encoder })
+        Ok(Self { tokenizer, encoder, weights: loaded.store })
     }
 
     /// [texts, tokens, channels]; what does not fit into the encoder's length is cut off, and said.
@@ -248,7 +252,7 @@ impl TextReader {
         let mut rows = Vec::new();
         for prompts in prompts.chunks(TEXTS) {
             let ids: Vec<Vec<u32>> = prompts.iter().map(|prompt| self.ids(prompt)).collect();
-            rows.push(self.encoder.encoder.forward(&self.encoder.loaded.store, &ids)?);
+            rows.push(self.encoder.forward(&self.weights, &ids)?);
         }
         Ok(Tensor::cat(&rows, 0)?)
     }

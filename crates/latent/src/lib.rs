@@ -15,3 +15,5 @@ pub mod vae;
 
 pub use error::LatentError;
 pub use unet::{UNet2dCondition, UNet2dConditionConfig};
+pub use text::{ClipTextConfig, ClipTextEncoder};
+pub use tokenizer::{Encoded, Tokenizer};

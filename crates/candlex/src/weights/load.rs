@@ -19,20 +19,21 @@ pub struct Loaded {
 /// Reads exactly the declared parameters from `paths`, which together hold each once.
 ///
 /// `rename` gives the network's name for a name in a file: older generations of checkpoints call things differently.
+/// Where it gives `None`, the tensor is known and not needed: it may be of any shape and type.
 /// All tensors of the files must be of one floating type: f32, f64, f16 or bf16.
 ///
 /// # Errors
 /// [`WeightsError::Faults`] lists everything that does not fit; [`WeightsError::Io`] and [`WeightsError::Format`].
-pub fn load(
+pub fn load<Name: Into<Option<String>>>(
     declarations: &Declarations,
     paths: &[PathBuf],
-    rename: impl Fn(&str) -> String,
+    rename: impl Fn(&str) -> Name,
     dtype: DType,
     device: &Device,
 ) -> Result<Loaded, WeightsError> {
     let mut files =
         paths.iter().map(|path| WeightFile::open(path)).collect::<Result<Vec<_>, _>>()?;
-    let (found, mut faults) = index(&files, rename);
+    let (found, mut faults) = index(&files, |name| rename(name).into());
     let file_type = prevailing_type(&files);
     let mut values = Vec::with_capacity(declarations.n_elements());
     for declaration in declarations.as_slice() {
@@ -64,12 +65,13 @@ pub fn load(
 /// Network name → (file, name in it).
 type Index = BTreeMap<String, (usize, String)>;
 
-fn index(files: &[WeightFile], rename: impl Fn(&str) -> String) -> (Index, Vec<Fault>) {
+fn index(files: &[WeightFile], rename: impl Fn(&str) -> Option<String>) -> (Index, Vec<Fault>) {
     let (mut found, mut faults) = (Index::new(), Vec::new());
     for (at, file) in files.iter().enumerate() {
         for name in file.names() {
+            let Some(renamed) = rename(name) else { continue };
             // The same parameter twice, in two files or under two generations of names.
-            if found.insert(rename(name), (at, name.to_string())).is_some() {
+            if found.insert(renamed, (at, name.to_string())).is_some() {
                 faults.push(Fault::Unexpected { name: format!("{name} (a second time)") });
             }
         }
