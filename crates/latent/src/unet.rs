@@ -240,3 +240,6 @@ impl Network for UNet2dCondition {
         self.conv_out.forward(tape, &self.conv_norm_out.forward(tape, &x)?)
     }
 }
+
+#[cfg(test)]
+mod tests;
