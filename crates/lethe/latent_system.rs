@@ -230,8 +230,7 @@ impl TextReader {
     /// # Errors
     /// Names the file that does not fit.
     pub fn open(root: &Path, device: &Device) -> Result<Self> {
-        let (config, encoder, loaded) =
-            text::read(&root.join("text_encoder"), DType::F32, device)?;
+        let (config, encoder, loaded) = text::read(&root.join("text_encoder"), DType::F32, device)?;
         let tokenizer =
             Tokenizer::read(&root.join("tokenizer"))?.shortened(config.max_position_embeddings);
         ensure!(

@@ -21,7 +21,7 @@ def digest(name):
 
 def data_files():
     """What the scripts of this table have made, as paths relative to the folder."""
-    found = {p.relative_to(FOLDER).as_posix() for p in FOLDER.rglob("*") if p.suffix in (".json", ".safetensors")}
+    found = {p.relative_to(FOLDER).as_posix() for p in FOLDER.rglob("*") if p.suffix in (".json", ".safetensors", ".txt")}
     return {name for name in found if name.split("/")[0] not in ELSEWHERE}
 
 

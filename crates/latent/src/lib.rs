@@ -14,6 +14,7 @@ pub mod unet;
 pub mod vae;
 
 pub use error::LatentError;
-pub use unet::{UNet2dCondition, UNet2dConditionConfig};
 pub use text::{ClipTextConfig, ClipTextEncoder};
 pub use tokenizer::{Encoded, Tokenizer};
+pub use unet::{UNet2dCondition, UNet2dConditionConfig};
+pub use vae::{AutoencoderKl, AutoencoderKlConfig};

@@ -30,7 +30,7 @@ pub const INDEX: &str = "model.safetensors.index.json";
 /// Largest size that a configuration may ask for.
 const MOST: usize = 1 << 16;
 /// Most layers.
-const MOST_LAYERS: usize = 1 << 10;
+const MOST_LAYERS: usize = 1 << 8;
 /// Most tokens: a multilingual vocabulary has a quarter of a million.
 const MOST_TOKENS: usize = 1 << 20;
 

@@ -33,8 +33,8 @@ pub enum Resize {
 /// Everything that distinguishes one block from another but its channels.
 #[derive(Clone, Debug)]
 pub struct ResnetSpec {
-    /// Channels of the time embedding.
-    pub time_channels: usize,
+    /// Channels of the time embedding; none in an autoencoder, which knows no time.
+    pub time_channels: Option<usize>,
     /// Both norms, and the activation behind them.
     pub norm: NormSpec,
     /// Dropout rate.
@@ -50,7 +50,7 @@ pub struct ResnetSpec {
 pub struct ResnetBlock {
     norm1: GroupNorm,
     conv1: Conv2d,
-    time_emb_proj: Linear,
+    time_emb_proj: Option<Linear>,
     norm2: GroupNorm,
     dropout: Dropout,
     conv2: Conv2d,
@@ -61,7 +61,8 @@ pub struct ResnetBlock {
 }
 
 impl ResnetBlock {
-    /// Declares `norm1`, `conv1`, `time_emb_proj`, `norm2`, `conv2` and, where channels change, `conv_shortcut`.
+    /// Declares `norm1`, `conv1`, `time_emb_proj` (where there is a time), `norm2`, `conv2` and, where channels change,
+    /// `conv_shortcut`.
     pub fn declare(
         mut scope: Scope,
         channels_in: usize,
@@ -77,7 +78,9 @@ impl ResnetBlock {
         Self {
             norm1: GroupNorm::declare(scope.at("norm1"), channels_in, spec.norm),
             conv1: Conv2d::declare(scope.at("conv1"), channels_in, channels_out, window),
-            time_emb_proj: Linear::declare(scope.at("time_emb_proj"), spec.time_channels, injected),
+            time_emb_proj: spec
+                .time_channels
+                .map(|time| Linear::declare(scope.at("time_emb_proj"), time, injected)),
             norm2: GroupNorm::declare(scope.at("norm2"), channels_out, spec.norm),
             dropout: Dropout::new(spec.dropout, scope.path()),
             conv2: Conv2d::declare(scope.at("conv2"), channels_out, channels_out, window),
@@ -97,7 +100,8 @@ impl ResnetBlock {
 
     /// [batch, height, width, in] → [batch, height', width', out].
     ///
-    /// `time`: [batch, time_channels], the activation of the embedding already taken, which all blocks share.
+    /// `time`: [batch, time_channels], the activation of the embedding already taken, which all blocks share; not looked
+    /// at by a block without one.
     ///
     /// # Errors
     /// When the channels differ from the declared ones.
@@ -110,21 +114,9 @@ impl ResnetBlock {
     ) -> Result<Value> {
         let hidden = self.resized(tape, &self.norm1.forward(tape, x)?)?;
         let shortcut = self.resized(tape, x)?;
-        let time = self.time_emb_proj.forward(tape, time)?;
-        let hidden = match self.injection {
-            TimeInjection::Add => {
-                let hidden = self.conv1.forward_shifted(tape, &hidden, &time)?;
-                self.norm2.forward(tape, &hidden)?
-            }
-            TimeInjection::ScaleShift => {
-                let hidden = self.conv1.forward(tape, &hidden)?;
-                let channels = time.tensor().dim(1)? / 2;
-                let scale =
-                    tape.composed(&[&time], |t| t[0].narrow(1, 0, channels)?.contiguous())?;
-                let shift =
-                    tape.composed(&[&time], |t| t[0].narrow(1, channels, channels)?.contiguous())?;
-                self.norm2.forward_modulated(tape, &hidden, &scale, &shift)?
-            }
+        let hidden = match &self.time_emb_proj {
+            Some(project) => self.injected(tape, &hidden, &project.forward(tape, time)?)?,
+            None => self.norm2.forward(tape, &self.conv1.forward(tape, &hidden)?)?,
         };
         let hidden = self.dropout.forward(tape, &hidden, dropout)?;
         let hidden = self.conv2.forward(tape, &hidden)?;
@@ -133,6 +125,19 @@ impl ResnetBlock {
             None => shortcut,
         };
         operation::scale(tape, &operation::add(tape, &shortcut, &hidden)?, 1. / self.output_scale)
+    }
+
+    /// The first convolution and the second norm, told the projected time.
+    fn injected(&self, tape: &Tape, hidden: &Value, time: &Value) -> Result<Value> {
+        if self.injection == TimeInjection::Add {
+            let hidden = self.conv1.forward_shifted(tape, hidden, time)?;
+            return self.norm2.forward(tape, &hidden);
+        }
+        let hidden = self.conv1.forward(tape, hidden)?;
+        let channels = time.tensor().dim(1)? / 2;
+        let half =
+            |first| tape.composed(&[time], move |t| t[0].narrow(1, first, channels)?.contiguous());
+        self.norm2.forward_modulated(tape, &hidden, &half(0)?, &half(channels)?)
     }
 
     fn resized(&self, tape: &Tape, x: &Value) -> Result<Value> {

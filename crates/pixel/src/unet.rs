@@ -77,7 +77,7 @@ impl UNet2d {
     pub fn new(config: &UNet2dConfig) -> std::result::Result<(Self, Declarations), PixelError> {
         config.validate()?;
         let mut builder = Builder::new(config);
-        let (first, time) = (config.block_out_channels[0], builder.resnet.time_channels);
+        let (first, time) = (config.block_out_channels[0], time_channels(config));
         let window = Window::same(3);
         let conv_in =
             Conv2d::declare(builder.declarations.at("conv_in"), config.in_channels, first, window);
@@ -151,6 +151,11 @@ impl UNet2d {
     }
 }
 
+/// Channels of the time embedding.
+fn time_channels(config: &UNet2dConfig) -> usize {
+    config.time_embedding_dim.unwrap_or(4 * config.block_out_channels[0])
+}
+
 fn activation(config: &UNet2dConfig) -> Activation {
     Activation::named(&config.act_fn).expect("the configuration was validated")
 }
@@ -167,7 +172,7 @@ impl<'a> Builder<'a> {
             _ => TimeInjection::Add,
         };
         let resnet = ResnetSpec {
-            time_channels: config.time_embedding_dim.unwrap_or(4 * config.block_out_channels[0]),
+            time_channels: Some(time_channels(config)),
             norm,
             dropout: config.dropout,
             injection,

@@ -35,7 +35,8 @@ pub fn load<Name: Into<Option<String>>>(
         paths.iter().map(|path| WeightFile::open(path)).collect::<Result<Vec<_>, _>>()?;
     let (found, mut faults) = index(&files, |name| rename(name).into());
     let file_type = prevailing_type(&files);
-    let mut values = Vec::with_capacity(declarations.n_elements());
+    // A configuration that asks for more than the files hold must not ask the machine for it.
+    let mut values = Vec::with_capacity(declarations.n_elements().min(held(&files)));
     for declaration in declarations.as_slice() {
         match found.get(&declaration.name) {
             None => faults.push(missing(declaration, declarations, &found)),
@@ -77,6 +78,12 @@ fn index(files: &[WeightFile], rename: impl Fn(&str) -> Option<String>) -> (Inde
         }
     }
     (found, faults)
+}
+
+/// Numbers in all files.
+fn held(files: &[WeightFile]) -> usize {
+    let infos = files.iter().flat_map(|file| file.names().filter_map(|name| file.info(name).ok()));
+    infos.map(|info| info.shape.iter().product::<usize>()).sum()
 }
 
 /// The floating type that most tensors have.

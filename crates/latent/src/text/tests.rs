@@ -173,3 +173,12 @@ fn ids_that_do_not_fit_are_refused() {
         assert!(error.contains(named), "{error}");
     }
 }
+
+#[test]
+fn a_configuration_beyond_the_machine_is_refused_by_its_weights() {
+    let folder = rewritten(str::to_string, &[]);
+    let text = r#"{"hidden_size": 65536, "intermediate_size": 65536, "vocab_size": 1048576}"#;
+    fs::write(folder.path().join(CONFIG), text).unwrap();
+    let error = read(folder.path(), DType::F32, &Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("expected [65536, 65536], got [32, 32]"), "{error}");
+}

@@ -25,7 +25,7 @@ impl<'a> Builder<'a> {
             activation: Some(Activation::Silu),
         };
         let resnet = ResnetSpec {
-            time_channels: 4 * config.block_out_channels[0],
+            time_channels: Some(4 * config.block_out_channels[0]),
             norm,
             dropout: config.dropout,
             injection: TimeInjection::Add,
@@ -39,7 +39,7 @@ impl<'a> Builder<'a> {
         let first = config.block_out_channels[0];
         let conv_in =
             Conv2d::declare(self.declarations.at("conv_in"), config.in_channels, first, window);
-        let time = self.resnet.time_channels;
+        let time = 4 * first;
         let time_embedding =
             TimestepEmbedding::declare(self.declarations.at("time_embedding"), first, time);
         let (down, middle, up) = (self.down(), self.middle(), self.up());

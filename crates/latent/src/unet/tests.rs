@@ -51,8 +51,7 @@ fn the_output_and_every_gradient_equal_diffusers() {
         read_unet_weights(&golden(""), &declarations, DType::F32, &Device::Cpu).unwrap().store;
     let mut file = WeightFile::open(&golden("unet.safetensors")).unwrap();
     for recomputes in [false, true] {
-        let (output, gradients) =
-            step(&unet.clone().recomputing(recomputes), &store, &mut file);
+        let (output, gradients) = step(&unet.clone().recomputing(recomputes), &store, &mut file);
         let expected = image(&mut file, "unet.out");
         let off = distance(&output, &expected, &expected);
         assert!(off <= 5e-6, "the output is off by {off:e}");
