@@ -13,6 +13,7 @@ pub mod interrupt;
 pub mod lab;
 pub mod latent_system;
 pub mod learn;
+pub mod make;
 pub mod measure;
 pub mod meter;
 pub mod pipeline;

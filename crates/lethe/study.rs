@@ -1,7 +1,9 @@
 //! A protocol met with its data: everything that is decided before the first step.
 
 use crate::exit::{Fault, otherwise};
+use crate::interrupt::Interrupt;
 use crate::latent_system::{self, Latent};
+use crate::make::Making;
 use crate::pipeline::diffusion_of;
 use crate::pixel_system;
 use crate::protocol::{DataSpec, DiffusionSpec, ProbeSpec, ProtocolSpec, resolved_text};
@@ -23,7 +25,7 @@ use lethe_ledger::{ExampleRow, ExampleTable};
 use lethe_probe::Examples;
 use lethe_train::{Inputs, Pixels, Process, to_tensor};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Everything that a run needs and that does not move.
 pub struct Study {
@@ -54,16 +56,17 @@ pub struct Study {
 }
 
 impl Study {
-    /// Checks `spec`, reads its data and builds its network; trains nothing and writes nothing.
+    /// Checks `spec`, reads its data and builds its network; trains nothing and writes nothing, but for a model that
+    /// `[latent.make]` asks for, where `making` says where that may be, and for a cache of latents.
     ///
     /// # Errors
     /// Names the field of the protocol, or the file, that does not fit.
-    pub fn prepare(spec: ProtocolSpec, device: Device) -> Result<Self> {
+    pub fn prepare(spec: ProtocolSpec, device: Device, making: Option<Place>) -> Result<Self> {
         // What is wrong before anything has moved is wrong with the protocol, unless it says otherwise.
-        Self::met(spec, device).map_err(otherwise(Fault::Usage))
+        Self::met(spec, device, making).map_err(otherwise(Fault::Usage))
     }
 
-    fn met(spec: ProtocolSpec, device: Device) -> Result<Self> {
+    fn met(spec: ProtocolSpec, device: Device, making: Option<Place>) -> Result<Self> {
         let text = resolved_text(&spec)?;
         validate(&spec)?;
         let plan = spec.stream.validate()?;
@@ -75,9 +78,10 @@ impl Study {
         let (images, source) = load_images(&spec.data)?;
         let stream = task_stream(&spec, &images, &plan.groups(images.classes().len() as u32)?)?;
         let capacity = replay.capacity(&stream)?;
-        let system = system(&spec, &images, &device)?;
-        if let Some(path) = &spec.model.pretrained {
-            expect_process(&spec.diffusion, &schedule, Path::new(path))?;
+        let probed = probed(&spec, &stream, &images)?;
+        let system = system(&spec, &images, &stream, &device, making)?;
+        if let Some(path) = &system.pretrained {
+            expect_process(&spec.diffusion, &schedule, path)?;
         }
         let parameters = system.declarations.n_elements();
         ensure!(
@@ -89,7 +93,6 @@ impl Study {
             parameterization: spec.diffusion.parameterization,
             weighting: spec.training.weighting,
         };
-        let probed = probed(&spec, &stream, &images)?;
         Ok(Self {
             spec,
             text,
@@ -188,14 +191,31 @@ impl Study {
 /// Parameters of a network, at most: what needs more is a mistake in `[model]`.
 const MOST_PARAMETERS: usize = 1 << 33;
 
+/// Where a model may be made, and who may stop it.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    /// The folder.
+    pub folder: &'a Path,
+    /// Whether to stop.
+    pub interrupt: &'a Interrupt,
+}
+
 /// What `[model]` and `[latent]` say is fine-tuned.
-fn system(spec: &ProtocolSpec, images: &ImageSet, device: &Device) -> Result<System> {
-    let root = spec.model.pretrained.as_ref().map(Path::new);
-    match (root.filter(|root| lethe_latent::folder::is_pipeline(root)), &spec.latent) {
+fn system(
+    spec: &ProtocolSpec,
+    images: &ImageSet,
+    stream: &TaskStream,
+    device: &Device,
+    making: Option<Place>,
+) -> Result<System> {
+    let made = made(spec, images, stream, device, making)?;
+    let root = made.or_else(|| spec.model.pretrained.as_ref().map(PathBuf::from));
+    let pipeline = root.filter(|root| lethe_latent::folder::is_pipeline(root));
+    match (pipeline, &spec.latent) {
         (Some(root), latent) => {
             latent_system::expect_protocol(spec.training.flip, spec.probe.bound_points)?;
             let latent = latent.clone().unwrap_or_default();
-            latent_system::build(root, &spec.model, &latent, images, device)
+            latent_system::build(&root, &spec.model, &latent, images, device)
         }
         (None, Some(_)) => bail!(
             "latent: expected model.pretrained to be the folder of a whole Stable Diffusion model, got {}",
@@ -203,6 +223,30 @@ fn system(spec: &ProtocolSpec, images: &ImageSet, device: &Device) -> Result<Sys
         ),
         (None, None) => pixel_system::build(&spec.model, images),
     }
+}
+
+/// The model that `[latent.make]` asks for, made now or before.
+fn made(
+    spec: &ProtocolSpec,
+    images: &ImageSet,
+    stream: &TaskStream,
+    device: &Device,
+    making: Option<Place>,
+) -> Result<Option<PathBuf>> {
+    let make = spec.latent.as_ref().and_then(|latent| latent.make.as_ref());
+    let (Some(make), None) = (make, &spec.model.pretrained) else { return Ok(None) };
+    latent_system::expect_protocol(spec.training.flip, spec.probe.bound_points)?;
+    make.validate()?;
+    let Some(Place { folder, interrupt }) = making else {
+        bail!(
+            "latent.make: only `lethe run` makes a model; set model.pretrained to the folder `model` of its run"
+        );
+    };
+    let ids: Vec<u64> = stream.tasks().iter().flat_map(|task| plain(task.train())).collect();
+    let seed = Seed(spec.seeds[0]);
+    let making = Making { spec: make, diffusion: &spec.diffusion, images, ids: &ids, seed, device };
+    making.make(folder, interrupt)?;
+    Ok(Some(folder.to_path_buf()))
 }
 
 /// Ids as numbers.

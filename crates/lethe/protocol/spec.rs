@@ -215,6 +215,32 @@ pub struct MakeSpec {
     pub text_layers: usize,
 }
 
+impl MakeSpec {
+    /// # Errors
+    /// Names the first impossible field; what the networks themselves refuse, they say.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        let require = |field: &str, holds: bool, expected: &str, got: String| {
+            anyhow::ensure!(holds, "latent.make.{field}: expected {expected}, got {got}");
+            Ok(())
+        };
+        let levels = |n: usize| (1..=8).contains(&n);
+        let n = self.channels.len();
+        require("channels", levels(n), "1 to 8 levels", n.to_string())?;
+        let n = self.vae_channels.len();
+        require("vae_channels", levels(n), "1 to 8 levels", n.to_string())?;
+        require("vae_steps", self.vae_steps > 0, "at least 1", "0".into())?;
+        let most = u64::from(u32::MAX);
+        let steps = self.vae_steps;
+        require("vae_steps", steps <= most, "at most 4294967295", steps.to_string())?;
+        require("vae_batch", self.vae_batch > 0, "at least 1", "0".into())?;
+        let rate = self.vae_rate;
+        require("vae_rate", rate > 0. && rate.is_finite(), "a positive number", rate.to_string())?;
+        let weight = self.vae_kl;
+        let holds = weight >= 0. && weight.is_finite();
+        require("vae_kl", holds, "a number, 0 or more", weight.to_string())
+    }
+}
+
 impl Default for MakeSpec {
     fn default() -> Self {
         Self {

@@ -12,7 +12,8 @@ pub mod train;
 
 use anyhow::Result;
 use clap::Args;
-use lethe::study::Study;
+use lethe::protocol::ProtocolSpec;
+use lethe::study::{Place, Study};
 use std::io::Write;
 
 /// A line on standard output; a reader that went away is no failure.
@@ -28,7 +29,7 @@ pub fn complain(error: &anyhow::Error) {
 /// The protocol, and where it is computed.
 #[derive(Args)]
 pub struct Protocol {
-    /// A built-in protocol (fashion) or a protocol file
+    /// A built-in protocol (fashion, latent) or a protocol file
     #[arg(value_name = "PROTOCOL")]
     protocol: String,
     /// Override a field, such as --set training.steps=100; may be given several times
@@ -42,7 +43,16 @@ pub struct Protocol {
 impl Protocol {
     /// The protocol met with its data.
     pub fn study(&self) -> Result<Study> {
-        let spec = lethe::protocol::load(&self.protocol, &self.overrides)?;
-        lethe::study::Study::prepare(spec, lethe::device::named(&self.device)?)
+        Study::prepare(self.spec()?, lethe::device::named(&self.device)?, None)
+    }
+
+    /// The same, making in `folder` the model that the protocol may ask for.
+    pub fn study_making(&self, spec: ProtocolSpec, making: Place) -> Result<Study> {
+        Study::prepare(spec, lethe::device::named(&self.device)?, Some(making))
+    }
+
+    /// The protocol alone.
+    pub fn spec(&self) -> Result<ProtocolSpec> {
+        lethe::protocol::load(&self.protocol, &self.overrides)
     }
 }
