@@ -15,6 +15,7 @@ pub mod attention;
 pub mod concat;
 pub mod conv2d;
 pub mod ema;
+pub mod geglu;
 pub mod group_norm;
 pub mod hopfield_energy;
 pub mod upsample;

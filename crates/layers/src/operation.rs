@@ -6,7 +6,7 @@ use candle_core::{D, Result, Tensor};
 use lethe_candlex::tape::{Slot, Tape, Value};
 use lethe_kernels::conv2d::{self, Window};
 use lethe_kernels::group_norm::GroupNorm;
-use lethe_kernels::{attention as attend, concat, upsample as resample};
+use lethe_kernels::{attention as attend, concat, geglu, upsample as resample};
 
 /// w ∗ x + bias, see [`lethe_kernels::conv2d`]; `bias` is [out] or [batch, out], if there is one.
 ///
@@ -191,15 +191,17 @@ pub fn join(tape: &Tape, a: &Value, b: &Value) -> Result<Value> {
     }))
 }
 
-/// a · gelu(b) of [.., a and b] → [.., n], the exact gelu: Shazeer 2020, section 2.
+/// a · gelu(b) of [.., a and b] → [.., n], see [`lethe_kernels::geglu`].
 ///
 /// # Errors
 /// When the channels are odd.
-pub fn geglu(tape: &Tape, x: &Value) -> Result<Value> {
-    tape.composed(&[x], |t| {
-        let halves = t[0].chunk(2, D::Minus1)?;
-        &halves[0] * halves[1].contiguous()?.gelu_erf()?
-    })
+pub fn gate(tape: &Tape, x: &Value) -> Result<Value> {
+    let (slot, y) = (x.slot(), geglu::forward(x.tensor())?);
+    let kept = x.kept_if(x.is_tracked());
+    Ok(tape.record(y, &[slot], move |dy, to| {
+        let Some(x) = kept else { return Ok(()) };
+        to.add(slot, || geglu::gradient(&dy.contiguous()?, &x))
+    }))
 }
 
 /// Nearest-neighbour upsampling by two.

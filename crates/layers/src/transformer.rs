@@ -152,7 +152,7 @@ impl TransformerBlock {
         let normed = self.norm2.forward(tape, &x)?;
         let x = operation::add(tape, &self.attn2.forward(tape, &normed, context)?, &x)?;
         let wide = self.widen.forward(tape, &self.norm3.forward(tape, &x)?)?;
-        let thought = self.narrow.forward(tape, &operation::geglu(tape, &wide)?)?;
+        let thought = self.narrow.forward(tape, &operation::gate(tape, &wide)?)?;
         operation::add(tape, &thought, &x)
     }
 
