@@ -31,8 +31,15 @@ pub struct ManifestError {
     reason: serde_json::Error,
 }
 
-const FILES: [(&str, &str); 1] =
-    [("google-ddpm-cifar10-32.json", include_str!("google-ddpm-cifar10-32.json"))];
+const FILES: [(&str, &str); 4] = [
+    ("google-ddpm-cifar10-32.json", include_str!("google-ddpm-cifar10-32.json")),
+    ("stable-diffusion-v1-5-unet.json", include_str!("stable-diffusion-v1-5-unet.json")),
+    ("stable-diffusion-v1-5-vae.json", include_str!("stable-diffusion-v1-5-vae.json")),
+    (
+        "stable-diffusion-v1-5-text-encoder.json",
+        include_str!("stable-diffusion-v1-5-text-encoder.json"),
+    ),
+];
 
 /// All manifests.
 ///
@@ -70,5 +77,10 @@ mod tests {
         assert_eq!(manifests[0].id, "google/ddpm-cifar10-32");
         assert_eq!((manifests[0].tensors.len(), manifests[0].n_elements()), (328, 35_746_307));
         assert_eq!(manifests[0].shapes().len(), 328);
+        let counts = |i: usize| (manifests[i].tensors.len(), manifests[i].n_elements());
+        assert_eq!(counts(1), (686, 859_520_964));
+        assert_eq!(counts(2), (248, 83_653_863));
+        // The text encoder's file holds a buffer besides: the numbers 0 to 76.
+        assert_eq!(counts(3), (197, 123_060_480 + 77));
     }
 }

@@ -1,6 +1,6 @@
 //! Networks against golden tensors from the Python originals (tests/golden/README.md says how they were made).
 
-use lethe::verify::{Distance, Reference, compare, read};
+use lethe::verify::{Distance, Reference, Subject, compare};
 use std::path::PathBuf;
 
 fn golden(name: &str) -> PathBuf {
@@ -8,9 +8,9 @@ fn golden(name: &str) -> PathBuf {
 }
 
 fn distances(model: &str, reference: &str) -> Vec<Distance> {
-    let (network, process) = read(&golden(&format!("unet/{model}"))).unwrap();
+    let network = Subject::read(&golden(&format!("unet/{model}"))).unwrap();
     let mut reference = Reference::open(&golden(&format!("unet/{reference}.safetensors"))).unwrap();
-    compare(&network, &process, &mut reference).unwrap()
+    compare(&network, &mut reference).unwrap()
 }
 
 /// Tolerances from tests/golden/README.md: five to ten times torch's own distance between float32 and float64.
@@ -28,7 +28,7 @@ fn outputs_and_every_gradient_equal_diffusers() {
     ];
     for model in models {
         let distances = distances(model, &format!("{model}/reference"));
-        let parameters = read(&golden(&format!("unet/{model}"))).unwrap().0.loaded.store.len();
+        let parameters = Subject::read(&golden(&format!("unet/{model}"))).unwrap().store.len();
         assert_eq!(distances.len(), parameters + 1, "{model}");
         let mut gradients = Vec::new();
         for Distance { name, relative_error } in &distances {

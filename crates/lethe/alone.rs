@@ -154,8 +154,12 @@ impl Lonely<'_> {
         let study = self.study;
         if let Some(latent) = study.system.latent() {
             let own = latent.unet_declarations();
-            let found =
-                lethe_latent::folder::read_unet_weights(path, own, DType::F32, &study.device)?;
+            let found = lethe_latent::folder::read_unet_weights(
+                &path.join("unet"),
+                own,
+                DType::F32,
+                &study.device,
+            )?;
             expect_whole(study, path)?;
             return Ok((found.store, None));
         }

@@ -69,7 +69,7 @@ pub fn build(
     spec.validate()?;
     expect_unused(model)?;
     folder::expect_family(root)?;
-    let (config, unet, declared) = folder::read_unet(root)?;
+    let (config, unet, declared) = folder::read_unet_folder(&root.join("unet"))?;
     let mut unet = unet.recomputing(spec.recompute);
     let encoder = vae::read(&root.join("vae"), DType::F32, device)?;
     let factor = encoder.config.factor();
@@ -80,7 +80,8 @@ pub fn build(
         Some(adapters) => {
             let adapted = lora::adapt(&mut unet, &declared, adapters)
                 .map_err(|error| anyhow!("latent.{error}"))?;
-            let loaded = folder::read_unet_weights(root, &declared, DType::F32, device)?;
+            let loaded =
+                folder::read_unet_weights(&root.join("unet"), &declared, DType::F32, device)?;
             (adapted, Some(Arc::new(loaded.store)))
         }
     };
@@ -256,6 +257,19 @@ impl TextReader {
         Ok(Tensor::cat(&rows, 0)?)
     }
 
+    /// As [`TextReader::embed`], of token ids.
+    ///
+    /// # Errors
+    /// When there are more tokens than positions, or an id is unknown.
+    pub fn embed_ids(&self, ids: &[Vec<u32>]) -> Result<Tensor> {
+        Ok(self.encoder.forward(&self.weights, ids)?)
+    }
+
+    /// The encoder's numbers.
+    pub fn weights(&self) -> &ParamStore {
+        &self.weights
+    }
+
     fn ids(&self, prompt: &str) -> Vec<u32> {
         let encoded = self.tokenizer.encode(prompt);
         if let Some(rest) = &encoded.truncated {
@@ -338,7 +352,8 @@ impl Latent {
     /// # Errors
     /// Everything that does not fit.
     pub fn unet_weights(&self, device: &Device) -> Result<ParamStore> {
-        Ok(folder::read_unet_weights(&self.root, &self.unet, DType::F32, device)?.store)
+        Ok(folder::read_unet_weights(&self.root.join("unet"), &self.unet, DType::F32, device)?
+            .store)
     }
 
     /// Images of scaled latents, [n, height, width, channels] in about [−1, 1].

@@ -7,19 +7,26 @@
 //!   `unet.after<k>.<parameter>` and `unet.ema<k>.<parameter>` after k steps on that batch, `unet.losses`, `unet.gradient_norms`;
 //! - `ddim.x`, `ddim.timesteps` → `ddim.out` (η = 0); `ddpm.x`, `ddpm.timesteps`, `ddpm.noise` → `ddpm.out` (fixed_small);
 //!   both clip to [−1, 1], linear schedule of Ho et al. unless the folder holds a scheduler.
+//!
+//! Of a network that is told texts, besides:
+//! - `unet.context` [batch, tokens, channels], which every batch and walk wants;
+//! - `unet.uncond` and `ddim.guidance` (7.5 by default) → `ddim.guided`; DDIM clips nothing and ends as the scheduler says;
+//! - `text.ids` → `text.last_hidden_state`; `vae.image` → `vae.mean`, `vae.logvar`; `vae.decode_in` (not scaled) →
+//!   `vae.decode_out`.
 
 mod steps;
+mod subject;
+mod surroundings;
 mod walks;
 
+pub use subject::{Subject, Surroundings};
+
 use anyhow::{Context, Result, bail, ensure};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use lethe_candlex::tape::{Gradients, Tape, Value};
 use lethe_candlex::weights::WeightFile;
-use lethe_diffusion::denoiser::{Condition, Network, Pass};
+use lethe_diffusion::denoiser::{Network, Pass, Told};
 use lethe_diffusion::objective::denoising_loss;
-use lethe_diffusion::parameterization::Parameterization;
-use lethe_diffusion::schedule::NoiseSchedule;
-use lethe_pixel::folder::Pretrained;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -41,14 +48,6 @@ impl Distance {
             relative_error(ours, reference, reference).with_context(|| name.clone())?;
         Ok(Self { name, relative_error })
     }
-}
-
-/// The diffusion process under which walks are compared.
-pub struct Process {
-    /// Noise levels.
-    pub schedule: NoiseSchedule,
-    /// What the network predicts.
-    pub parameterization: Parameterization,
 }
 
 /// A reference file, read by name.
@@ -100,11 +99,22 @@ impl Reference {
 
 /// Whether `name` is one that the checks look for.
 fn is_known(name: &str) -> bool {
-    const NAMES: [&str; 20] = [
+    const NAMES: [&str; 31] = [
         "unet.x",
         "unet.t",
         "unet.noise",
         "unet.class_labels",
+        "unet.context",
+        "unet.uncond",
+        "text.ids",
+        "text.last_hidden_state",
+        "vae.image",
+        "vae.mean",
+        "vae.logvar",
+        "vae.decode_in",
+        "vae.decode_out",
+        "ddim.guidance",
+        "ddim.guided",
         "unet.out",
         "unet.losses",
         "unet.gradient_norms",
@@ -147,34 +157,42 @@ struct Batch {
     x: Tensor,
     noise: Tensor,
     timesteps: Vec<f64>,
-    classes: Option<Vec<u32>>,
+    told: Told,
+}
+
+/// What the reference tells the network of a batch of `n`.
+fn told(reference: &mut Reference, n: usize, dtype: DType) -> Result<Told> {
+    if reference.has("unet.class_labels") {
+        let labels = reference.numbers("unet.class_labels")?;
+        return Ok(Told::Classes(labels.iter().map(|&class| class as u32).collect()));
+    }
+    if reference.has("unet.context") {
+        let embeddings = reference.get("unet.context")?.to_dtype(dtype)?;
+        return Ok(Told::Texts { embeddings, of: (0..n as u32).collect() });
+    }
+    Ok(Told::Nothing)
 }
 
 impl Batch {
     fn read(reference: &mut Reference, dtype: DType) -> Result<Self> {
-        let classes = match reference.has("unet.class_labels") {
-            true => Some(
-                reference.numbers("unet.class_labels")?.iter().map(|&class| class as u32).collect(),
-            ),
-            false => None,
-        };
+        let timesteps = reference.numbers("unet.t")?;
         Ok(Self {
             x: reference.image("unet.x", dtype)?,
             noise: reference.image("unet.noise", dtype)?,
-            timesteps: reference.numbers("unet.t")?,
-            classes,
+            told: told(reference, timesteps.len(), dtype)?,
+            timesteps,
         })
     }
 
     fn pass(&self) -> Pass<'_> {
-        Pass::plain(self.classes.as_deref().map_or(Condition::Unconditional, Condition::Classes))
+        Pass::plain(self.told.condition())
     }
 
     /// Output, loss and gradients of mean((out − noise)²).
-    fn step(&self, network: &Pretrained) -> Result<(Tensor, f64, Gradients)> {
-        let tape = Tape::recording(&network.loaded.store);
+    fn step(&self, network: &Subject) -> Result<(Tensor, f64, Gradients)> {
+        let tape = Tape::recording(&network.store);
         let x = Value::constant(self.x.clone());
-        let output = network.unet.forward(&tape, &x, &self.timesteps, &self.pass())?;
+        let output = network.network.forward(&tape, &x, &self.timesteps, &self.pass())?;
         let tensor = output.tensor().clone();
         let loss = denoising_loss(&tensor, &self.noise, &vec![1.; self.timesteps.len()])?;
         let gradients = tape.backward(&output, loss.gradient)?;
@@ -188,15 +206,14 @@ impl Batch {
 ///
 /// # Errors
 /// When the reference lacks an input, or a tensor has another shape than ours.
-pub fn compare(
-    network: &Pretrained,
-    process: &Process,
-    reference: &mut Reference,
-) -> Result<Vec<Distance>> {
-    let mut distances = Vec::new();
-    distances.extend(walks::compare(network, process, reference)?);
+pub fn compare(network: &Subject, reference: &mut Reference) -> Result<Vec<Distance>> {
+    let mut distances = match &network.surroundings {
+        Some(parts) => surroundings::compare(parts, reference)?,
+        None => Vec::new(),
+    };
+    distances.extend(walks::compare(network, reference)?);
     if reference.has("unet.x") {
-        let batch = Batch::read(reference, network.loaded.store.flat().dtype())?;
+        let batch = Batch::read(reference, network.store.flat().dtype())?;
         let (output, _, gradients) = batch.step(network)?;
         if reference.has("unet.out") {
             let expected = reference.image("unet.out", DType::F64)?;
@@ -210,11 +227,11 @@ pub fn compare(
 }
 
 fn compare_gradients(
-    network: &Pretrained,
+    network: &Subject,
     gradients: &Gradients,
     reference: &mut Reference,
 ) -> Result<Vec<Distance>> {
-    let store = &network.loaded.store;
+    let store = &network.store;
     let indices: BTreeMap<&str, usize> =
         store.iter().enumerate().map(|(index, (name, _))| (name, index)).collect();
     let mut distances = Vec::new();
@@ -235,15 +252,4 @@ fn compare_gradients(
         distances.push(Distance { name, relative_error });
     }
     Ok(distances)
-}
-
-/// Reads the network of `folder` on the CPU, in 32-bit floats, and the process that the folder's scheduler says.
-///
-/// # Errors
-/// Everything in the folder that does not fit.
-pub fn read(folder: &Path) -> Result<(Pretrained, Process)> {
-    let folder = crate::pipeline::locate(folder)?;
-    let network = lethe_pixel::folder::read(&folder, DType::F32, &Device::Cpu)?;
-    let (schedule, parameterization) = crate::pipeline::scheduler_of(&folder)?;
-    Ok((network, Process { schedule, parameterization }))
 }

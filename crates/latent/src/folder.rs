@@ -117,14 +117,15 @@ fn parse(path: &Path) -> Result<Value, LatentError> {
     })
 }
 
-/// Structure of the U-Net of the pipeline `root`, and what it declares.
+/// A U-Net's configuration, its structure, and what it declares.
+pub type Structure = (UNet2dConditionConfig, UNet2dCondition, Declarations);
+
+/// Structure of the U-Net in `folder`, the `unet` of a pipeline.
 ///
 /// # Errors
 /// [`LatentError`] names the file and the field that does not fit.
-pub fn read_unet(
-    root: &Path,
-) -> Result<(UNet2dConditionConfig, UNet2dCondition, Declarations), LatentError> {
-    let path = root.join("unet").join(CONFIG);
+pub fn read_unet_folder(folder: &Path) -> Result<Structure, LatentError> {
+    let path = folder.join(CONFIG);
     let content = |reason| LatentError::Content { path: path.clone(), reason };
     let config = UNet2dConditionConfig::parse(&read_text(&path)?).map_err(content)?;
     let (unet, declarations) =
@@ -132,17 +133,17 @@ pub fn read_unet(
     Ok((config, unet, declarations))
 }
 
-/// The U-Net's numbers.
+/// The numbers of the U-Net in `folder`.
 ///
 /// # Errors
 /// [`LatentError`] names the file and everything in it that does not fit.
 pub fn read_unet_weights(
-    root: &Path,
+    folder: &Path,
     declarations: &Declarations,
     dtype: DType,
     device: &Device,
 ) -> Result<Loaded, LatentError> {
-    let files = weight_files(&root.join("unet"), DIFFUSERS_STEM)?;
+    let files = weight_files(folder, DIFFUSERS_STEM)?;
     Ok(weights::load(declarations, &files, str::to_string, dtype, device)?)
 }
 

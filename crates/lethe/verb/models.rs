@@ -3,10 +3,12 @@
 use super::say;
 use anyhow::{Result, anyhow};
 use clap::{Args, Subcommand};
+use lethe::candlex::params::ParamStore;
 use lethe::exit::{Fault, otherwise};
-use lethe::pixel::folder::Pretrained;
-use lethe::verify::{Distance, Reference, compare, read};
+use lethe::models::Manifest;
+use lethe::verify::{Distance, Reference, Subject, compare};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 #[derive(Subcommand)]
@@ -16,8 +18,9 @@ pub enum Command {
 
 /// Say what a checkpoint folder is and whether every tensor is there, in its shape, and finite.
 ///
-/// FOLDER is a diffusers folder with a UNet2DModel (config.json and diffusion_pytorch_model.safetensors), or a pipeline
-/// that holds one under unet/; both generations of attention names are read.
+/// FOLDER is a diffusers folder with a UNet2DModel or a UNet2DConditionModel (config.json and
+/// diffusion_pytorch_model.safetensors, whole or in shards), a pipeline that holds one under unet/, or a whole Stable
+/// Diffusion model; both generations of attention names are read.
 ///
 /// With --reference, compare what the network computes with what the Python original computed, thing by thing:
 ///   unet.x, unet.t, unet.noise (unet.class_labels)    → unet.out
@@ -25,7 +28,10 @@ pub enum Command {
 ///   adamw.learning_rate, .betas, .eps, .weight_decay, .clip, ema.decay
 ///     → unet.after<k>.<parameter>, unet.ema<k>.<parameter> after k steps on that batch, unet.losses, unet.gradient_norms
 ///   ddim.x, ddim.timesteps → ddim.out (eta 0);  ddpm.x, ddpm.timesteps, ddpm.noise → ddpm.out (fixed_small)
-/// Images are [batch, channels, height, width]; samplers clip to [-1, 1] and follow the folder's scheduler, or the
+/// of a network that is told texts: unet.context, which every batch and walk wants;
+///   unet.uncond, ddim.guidance (7.5 by default) → ddim.guided; text.ids → text.last_hidden_state;
+///   vae.image → vae.mean, vae.logvar; vae.decode_in (not scaled) → vae.decode_out
+/// Images are [batch, channels, height, width]; samplers on pixels clip to [-1, 1] and follow the folder's scheduler, or the
 /// linear schedule of Ho et al. where it holds none. The error of a thing is max |ours - reference| / max |reference|;
 /// for the bias of attention's keys, whose gradient vanishes, over the largest gradient of the same layer's weight.
 ///
@@ -59,20 +65,50 @@ struct Finding {
     tensors: usize,
     parameters: usize,
     file_type: String,
+    /// What lies around the network in a whole pipeline.
+    parts: Vec<Part>,
     /// Relative error of everything that the reference holds.
     errors: Option<Vec<Distance>>,
     /// The largest of them.
     worst: Option<Distance>,
 }
 
+/// A frozen part of a pipeline.
+#[derive(Serialize)]
+struct Part {
+    name: &'static str,
+    known_as: Option<String>,
+    tensors: usize,
+    parameters: usize,
+}
+
+impl Part {
+    fn new(name: &'static str, store: &ParamStore, known: &[Manifest]) -> Self {
+        let known_as = known_as(store, known);
+        Self { name, known_as, tensors: store.len(), parameters: store.flat().elem_count() }
+    }
+}
+
+/// The known network whose tensors `store` has; buffers that a file holds besides do not count.
+fn known_as(store: &ParamStore, known: &[Manifest]) -> Option<String> {
+    let shapes: BTreeMap<&str, &[usize]> =
+        store.iter().map(|(name, tensor)| (name, tensor.dims())).collect();
+    let is_it = |manifest: &&Manifest| {
+        let mut its = manifest.shapes();
+        its.retain(|name, _| !name.ends_with("position_ids"));
+        its == shapes
+    };
+    known.iter().find(is_it).map(|manifest| manifest.id.clone())
+}
+
 /// Looks and tells.
 pub fn run(command: &Command) -> Result<()> {
     let Command::Verify(arguments) = command;
-    let (network, process) = read(&arguments.folder)?;
+    let network = Subject::read(&arguments.folder)?;
     let mut finding = finding(arguments, &network)?;
     if let Some(path) = &arguments.reference {
-        let errors = compare(&network, &process, &mut Reference::open(path)?)
-            .map_err(otherwise(Fault::Data))?;
+        let errors =
+            compare(&network, &mut Reference::open(path)?).map_err(otherwise(Fault::Data))?;
         finding.worst = worst(&errors);
         finding.errors = Some(errors);
     }
@@ -107,18 +143,21 @@ fn worst(errors: &[Distance]) -> Option<Distance> {
     errors.iter().max_by(|a, b| size(a).total_cmp(&size(b))).cloned()
 }
 
-fn finding(arguments: &Verify, network: &Pretrained) -> Result<Finding> {
-    let store = &network.loaded.store;
-    let shapes = store.iter().map(|(name, tensor)| (name, tensor.dims())).collect();
-    let known = lethe::models::known()?;
-    let known_as = known.iter().find(|manifest| manifest.shapes() == shapes);
+fn finding(arguments: &Verify, network: &Subject) -> Result<Finding> {
+    let (store, known) = (&network.store, lethe::models::known()?);
+    let mut parts = Vec::new();
+    if let Some(around) = &network.surroundings {
+        parts.push(Part::new("vae", &around.vae.loaded.store, &known));
+        parts.push(Part::new("text_encoder", around.reader.weights(), &known));
+    }
     Ok(Finding {
         folder: arguments.folder.display().to_string(),
-        kind: "UNet2DModel",
-        known_as: known_as.map(|manifest| manifest.id.clone()),
+        kind: network.kind(),
+        known_as: known_as(store, &known),
         tensors: store.len(),
         parameters: store.flat().elem_count(),
-        file_type: network.loaded.file_type.clone(),
+        file_type: network.file_type.clone(),
+        parts,
         errors: None,
         worst: None,
     })
@@ -136,6 +175,13 @@ fn tell(finding: &Finding) {
         "all {tensors} tensors are there and finite: {parameters} parameters in {}",
         finding.file_type
     ));
+    for Part { name, known_as, tensors, parameters } in &finding.parts {
+        let known = known_as.as_ref().map(|name| format!(", the tensors of {name}"));
+        let known = known.unwrap_or_default();
+        say(&format!(
+            "{name}: all {tensors} tensors are there and finite: {parameters} parameters{known}"
+        ));
+    }
     let Some(errors) = &finding.errors else { return };
     for Distance { name, relative_error } in errors {
         say(&format!("{relative_error:9.2e}  {name}"));

@@ -1,11 +1,11 @@
 //! Training steps on the reference's batch: gradient, clipping, AdamW, moving average.
 
-use super::{Batch, Distance, Reference};
+use super::{Batch, Distance, Reference, Subject};
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use lethe_kernels::adamw::AdamW;
 use lethe_kernels::ema::lerp;
-use lethe_pixel::folder::{Pretrained, todays_name};
+use lethe_pixel::folder::todays_name;
 use lethe_train::{Optimizer, flatten};
 
 /// The settings that a reference of training steps holds.
@@ -37,7 +37,7 @@ impl Setting {
 
 /// Takes as many steps as the reference speaks of; does nothing where it speaks of none.
 pub(super) fn compare(
-    network: &Pretrained,
+    network: &Subject,
     batch: &Batch,
     reference: &mut Reference,
 ) -> Result<Vec<Distance>> {
@@ -53,7 +53,7 @@ pub(super) fn compare(
         return Ok(Vec::new());
     }
     let setting = Setting::read(reference)?;
-    let store = &network.loaded.store;
+    let store = &network.store;
     let (average, mut optimizer) = (store.duplicate()?, Optimizer::new(store)?);
     let (mut losses, mut norms, mut distances) = (Vec::new(), Vec::new(), Vec::new());
     for k in 1..=steps {

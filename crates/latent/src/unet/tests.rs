@@ -1,7 +1,7 @@
 //! The U-Net against diffusers (tests/golden/README.md says how the values were made).
 
 use super::*;
-use crate::folder::{CONFIG, DIFFUSERS_STEM, read_unet, read_unet_weights, weight_files};
+use crate::folder::{CONFIG, DIFFUSERS_STEM, read_unet_folder, read_unet_weights, weight_files};
 use candle_core::{DType, Device};
 use lethe_candlex::params::ParamStore;
 use lethe_candlex::tape::Gradients;
@@ -46,9 +46,9 @@ fn step(unet: &UNet2dCondition, store: &ParamStore, file: &mut WeightFile) -> (T
 
 #[test]
 fn the_output_and_every_gradient_equal_diffusers() {
-    let (_, unet, declarations) = read_unet(&golden("")).unwrap();
+    let (_, unet, declarations) = read_unet_folder(&golden("unet")).unwrap();
     let store =
-        read_unet_weights(&golden(""), &declarations, DType::F32, &Device::Cpu).unwrap().store;
+        read_unet_weights(&golden("unet"), &declarations, DType::F32, &Device::Cpu).unwrap().store;
     let mut file = WeightFile::open(&golden("unet.safetensors")).unwrap();
     for recomputes in [false, true] {
         let (output, gradients) = step(&unet.clone().recomputing(recomputes), &store, &mut file);
