@@ -15,7 +15,7 @@ use lethe_diffusion::parameterization::Parameterization;
 use lethe_diffusion::sampler::{Ddim, Spacing, walk};
 use lethe_diffusion::schedule::{NoiseSchedule, ScheduleSpec};
 use lethe_pixel::{UNet2d, UNet2dConfig, folder as disk};
-use lethe_train::{Job, Process, Trainer, TrainingSpec};
+use lethe_train::{Job, Pixels, Process, Trainer, TrainingSpec};
 use std::path::Path;
 
 const SIDE: usize = 32;

@@ -12,7 +12,7 @@ use lethe::diffusion::parameterization::Parameterization;
 use lethe::diffusion::schedule::{NoiseSchedule, ScheduleSpec};
 use lethe::hopfield::{HopfieldEnergy, Representation, temperature};
 use lethe::pixel::{UNet2d, UNet2dConfig};
-use lethe::train::{Job, Process, Trainer, TrainingSpec};
+use lethe::train::{Job, Pixels, Process, Trainer, TrainingSpec};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::Command;

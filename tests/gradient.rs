@@ -11,7 +11,7 @@ use lethe::diffusion::denoiser::{Condition, Network, Pass};
 use lethe::diffusion::objective::{Weighting, denoising_loss};
 use lethe::diffusion::parameterization::Parameterization;
 use lethe::diffusion::schedule::{NoiseSchedule, ScheduleSpec};
-use lethe::train::{Job, Process, TrainError, Trainer, TrainingSpec};
+use lethe::train::{Job, Pixels, Process, TrainError, Trainer, TrainingSpec};
 
 /// mean((output − noise)²) of one batch as a function of a network's parameters.
 struct Objective<'a, N> {

@@ -97,3 +97,51 @@ fn an_unknown_name_in_a_reference_is_refused() {
     std::fs::write(&path, bytes).unwrap();
     assert!(Reference::open(&path).err().unwrap().to_string().contains("`unett.out`"));
 }
+
+/// Stable Diffusion v1.5 in small, read as the whole pipeline that it is.
+fn latent_distances(reference: &std::path::Path) -> Vec<Distance> {
+    let network = Subject::read(&golden("latent")).unwrap();
+    compare(&network, &mut Reference::open(reference).unwrap()).unwrap()
+}
+
+#[test]
+fn stable_diffusion_in_small_equals_diffusers_in_every_gradient_step_and_walk() {
+    for (name, expected) in [("unet", 685), ("walk", 2), ("training", 22)] {
+        let distances = latent_distances(&golden(&format!("latent/{name}.safetensors")));
+        assert_eq!(distances.len(), expected, "{name}");
+        for Distance { name, relative_error } in distances {
+            let tolerance = match name.as_str() {
+                "unet.out" | "ddim.out" => 5e-6,
+                "ddim.guided" => 2e-5,
+                _ => 7e-5,
+            };
+            assert!(relative_error <= tolerance, "{name} is off by {relative_error:e}");
+        }
+    }
+}
+
+#[test]
+fn its_frozen_parts_equal_diffusers_and_transformers() {
+    use lethe::candlex::weights::{WeightFile, serialize};
+    let mut tensors = Vec::new();
+    for (file, names) in [
+        ("text", &["text.ids", "text.last_hidden_state"][..]),
+        ("vae", &["vae.image", "vae.mean", "vae.logvar", "vae.decode_in", "vae.decode_out"]),
+    ] {
+        let mut file = WeightFile::open(&golden(&format!("latent/{file}.safetensors"))).unwrap();
+        tensors.extend(names.iter().map(|&name| (name, file.tensor(name).unwrap())));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("reference.safetensors");
+    let check = |tensors: &[(&str, candle_core::Tensor)]| {
+        std::fs::write(&path, serialize(tensors, None).unwrap()).unwrap();
+        let distances = latent_distances(&path);
+        assert_eq!(distances.len(), 4);
+        distances.iter().map(|distance| distance.relative_error).fold(0., f64::max)
+    };
+    let off = check(&tensors);
+    assert!(off <= 5e-6, "{off:e}");
+    // The check sees another text.
+    tensors[0].1 = (&tensors[0].1 * 0.5).unwrap().round().unwrap();
+    assert!(check(&tensors) >= 1e-2);
+}

@@ -16,6 +16,7 @@ pub mod learn;
 pub mod make;
 pub mod measure;
 pub mod meter;
+pub mod painter;
 pub mod pipeline;
 pub mod pixel_system;
 pub mod protocol;

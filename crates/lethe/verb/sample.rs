@@ -2,29 +2,44 @@
 
 use super::say;
 use anyhow::{Result, anyhow, bail, ensure};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use clap::{Args, ValueEnum};
 use lethe::candlex::rng::{Seed, Stream};
-use lethe::diffusion::denoiser::{Condition, Denoiser, NetworkDenoiser};
+use lethe::diffusion::denoiser::{Condition, Denoiser, NetworkDenoiser, Told};
 use lethe::diffusion::sampler::{Ddim, Ddpm, Spacing, Variance, walk};
 use lethe::exit::Fault;
+use lethe::painter::{Drawing, Painter};
 use lethe::pipeline::{locate, scheduler_of};
 use lethe::pixel::{UNet2d, UNet2dConfig, folder};
 use lethe::sheet::Sheet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Draw images from a checkpoint and write them as one PNG. The same seed always gives the same images: image i comes
 /// from noise i, whatever the count.
 ///
-/// FOLDER is a diffusers folder with a UNet2DModel, such as a checkpoint of `lethe run`; its scheduler, if it has one,
-/// says the noise levels.
+/// FOLDER is a diffusers folder with a UNet2DModel or a whole Stable Diffusion model, such as a checkpoint of
+/// `lethe run`; its scheduler, if it has one, says the noise levels. Stable Diffusion wants at least one --prompt; of
+/// several, image i has prompt i, and after the last comes the first again.
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  lethe sample runs/fashion/seed-1/task-1/step-00001200 --count 40 --out samples.png"
+    after_help = "Examples:\n  lethe sample runs/fashion/seed-1/task-1/step-00001200 --count 40 --out samples.png\n  lethe sample --model stable-diffusion-v1-5 --prompt \"a photo of a cat\" --count 4 --stages 25"
 )]
 pub struct Arguments {
     /// The folder
-    folder: PathBuf,
+    #[arg(required_unless_present = "model")]
+    folder: Option<PathBuf>,
+    /// The folder, by name
+    #[arg(long, value_name = "FOLDER", conflicts_with = "folder")]
+    model: Option<PathBuf>,
+    /// What Stable Diffusion draws; may be given several times
+    #[arg(long = "prompt", value_name = "TEXT")]
+    prompts: Vec<String>,
+    /// What it draws away from; the empty text by default
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    negative_prompt: String,
+    /// Weight of classifier-free guidance for Stable Diffusion; 1 is none
+    #[arg(long, value_name = "W", default_value_t = 7.5)]
+    guidance: f64,
     /// How many images
     #[arg(long, default_value_t = 40)]
     count: usize,
@@ -34,7 +49,7 @@ pub struct Arguments {
     /// The way back
     #[arg(long, value_enum, default_value = "ddim")]
     sampler: SamplerName,
-    /// Side of the images in pixels; the network's own by default
+    /// Side of the images in pixels; the model's own by default
     #[arg(long)]
     size: Option<usize>,
     /// Class of the images, for a network that is told classes
@@ -68,9 +83,32 @@ const COLUMNS: usize = 10;
 /// Draws, writes and names the file.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let device = lethe::device::named(&arguments.device)?;
-    let located = locate(&arguments.folder)?;
-    let network = folder::read(&located, DType::F32, &device)?;
-    let (schedule, parameterization) = scheduler_of(&located)?;
+    let folder = arguments.folder.as_ref().or(arguments.model.as_ref());
+    let folder = folder.ok_or_else(|| Fault::Usage.because(anyhow!("expected a folder")))?;
+    let located = locate(folder)?;
+    let sheet = if lethe::latent::folder::is_pipeline(&located) {
+        draw_texts(arguments, &located, &device)?
+    } else {
+        draw_pixels(arguments, &located, &device)?
+    };
+    lethe::ledger::durable::write_file(&arguments.out, &sheet.png()?)?;
+    say(&arguments.out.display().to_string());
+    Ok(())
+}
+
+/// Numbers of the images, batch by batch.
+fn batches(arguments: &Arguments) -> Vec<Vec<u64>> {
+    let numbers: Vec<u64> = (0..arguments.count as u64).collect();
+    numbers.chunks(arguments.batch.max(1)).map(<[u64]>::to_vec).collect()
+}
+
+fn positions(numbers: &[u64]) -> Vec<usize> {
+    numbers.iter().map(|&number| number as usize).collect()
+}
+
+fn draw_pixels(arguments: &Arguments, located: &Path, device: &Device) -> Result<Sheet> {
+    let network = folder::read(located, DType::F32, device)?;
+    let (schedule, parameterization) = scheduler_of(located)?;
     let size = arguments.size.or(network.config.sample_size);
     let size = size.ok_or_else(|| {
         Fault::Usage.because(anyhow!("--size: the network's configuration names none"))
@@ -83,16 +121,63 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         schedule: &schedule,
         parameterization,
     };
-    let mut sheet =
-        Sheet::blank((size, size), network.config.out_channels, COLUMNS, arguments.count);
+    let channels = network.config.out_channels;
+    let mut sheet = Sheet::blank((size, size), channels, COLUMNS, arguments.count);
     let shape = [size, size, network.config.in_channels];
-    let numbers: Vec<u64> = (0..arguments.count as u64).collect();
-    for numbers in numbers.chunks(arguments.batch.max(1)) {
-        let images = draw(arguments, &denoiser, numbers, &shape, &device)?;
-        sheet.place(&images, &numbers.iter().map(|&number| number as usize).collect::<Vec<_>>())?;
+    for numbers in batches(arguments) {
+        let images = draw(arguments, &denoiser, &numbers, &shape, device)?;
+        sheet.place(&images, &positions(&numbers))?;
     }
-    lethe::ledger::durable::write_file(&arguments.out, &sheet.png()?)?;
-    say(&arguments.out.display().to_string());
+    Ok(sheet)
+}
+
+fn draw_texts(arguments: &Arguments, located: &Path, device: &Device) -> Result<Sheet> {
+    let painter = Painter::open(located, device)?;
+    let size = arguments.size.unwrap_or(painter.size());
+    check_texts(arguments, &painter, size).map_err(|error| Fault::Usage.because(error))?;
+    let mut texts = arguments.prompts.clone();
+    texts.push(arguments.negative_prompt.clone());
+    let (embeddings, n) = (painter.embed(&texts)?, arguments.prompts.len());
+    let nothing = embeddings.narrow(0, n, 1)?;
+    let mut sheet = Sheet::blank((size, size), painter.channels(), COLUMNS, arguments.count);
+    for numbers in batches(arguments) {
+        let of: Vec<u32> = numbers.iter().map(|&number| (number % n as u64) as u32).collect();
+        let drawing = Drawing {
+            told: Told::Texts { embeddings: embeddings.clone(), of },
+            nothing: &nothing,
+            guidance: arguments.guidance,
+            stages: arguments.stages,
+            seed: Seed(arguments.seed),
+        };
+        sheet.place(&painter.draw(&drawing, &numbers, size)?, &positions(&numbers))?;
+    }
+    Ok(sheet)
+}
+
+fn check_texts(arguments: &Arguments, painter: &Painter, size: usize) -> Result<()> {
+    check_counts(arguments, painter.timesteps())?;
+    ensure!(!arguments.prompts.is_empty(), "--prompt: this model draws what a text says; give one");
+    ensure!(arguments.class.is_none(), "--class: this model is told texts; use --prompt");
+    ensure!(
+        matches!(arguments.sampler, SamplerName::Ddim),
+        "--sampler: expected ddim for Stable Diffusion"
+    );
+    let weight = arguments.guidance;
+    ensure!(weight.is_finite(), "--guidance: expected a number, got {weight}");
+    let divisor = painter.divisor();
+    let fits = size > 0 && size.is_multiple_of(divisor);
+    ensure!(fits, "--size: expected a multiple of {divisor}, got {size}");
+    Ok(())
+}
+
+fn check_counts(arguments: &Arguments, timesteps: usize) -> Result<()> {
+    let Arguments { count, stages, batch, .. } = arguments;
+    ensure!(*count > 0, "--count: expected at least 1, got 0");
+    ensure!(*batch > 0, "--batch: expected at least 1, got 0");
+    ensure!(
+        (1..=timesteps).contains(stages),
+        "--stages: expected 1 to {timesteps}, the network's timesteps, got {stages}"
+    );
     Ok(())
 }
 
@@ -103,13 +188,9 @@ fn check(
     size: usize,
     timesteps: usize,
 ) -> Result<()> {
-    let Arguments { count, stages, batch, class, .. } = arguments;
-    ensure!(*count > 0, "--count: expected at least 1, got 0");
-    ensure!(*batch > 0, "--batch: expected at least 1, got 0");
-    ensure!(
-        (1..=timesteps).contains(stages),
-        "--stages: expected 1 to {timesteps}, the network's timesteps, got {stages}"
-    );
+    check_counts(arguments, timesteps)?;
+    let class = &arguments.class;
+    ensure!(arguments.prompts.is_empty(), "--prompt: this network is told no texts");
     let divisor = config.divisor();
     ensure!(size.is_multiple_of(divisor), "--size: expected a multiple of {divisor}, got {size}");
     match (class, config.num_class_embeds) {
@@ -128,7 +209,7 @@ fn draw(
     denoiser: &NetworkDenoiser<UNet2d>,
     numbers: &[u64],
     shape: &[usize],
-    device: &candle_core::Device,
+    device: &Device,
 ) -> Result<Tensor> {
     let stream = |name: &str| -> Stream { Seed(arguments.seed).stream(name) };
     let x = stream("samples").normal(0, numbers, shape, device)?;

@@ -1,10 +1,11 @@
 //! A tiny network learns, goes on where it stood, stops at a NaN, and refuses to train what gets no gradient.
 
 use super::*;
-use candle_core::{DType, Result as CandleResult};
+use crate::pixels::Pixels;
+use candle_core::{DType, Device, Result as CandleResult};
 use lethe_candlex::params::{Declarations, Init};
 use lethe_continual::ExampleId;
-use lethe_data::Shape;
+use lethe_data::{ImageSet, Shape};
 use lethe_diffusion::schedule::ScheduleSpec;
 
 /// output = x · (a + b·t) + c, pixel by pixel; `d` is never used.
