@@ -20,6 +20,7 @@ pub mod painter;
 pub mod pipeline;
 pub mod pixel_system;
 pub mod protocol;
+pub mod random;
 pub mod run;
 pub mod select;
 pub mod session;

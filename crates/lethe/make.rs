@@ -233,19 +233,7 @@ impl Making<'_> {
         (config["bos_token_id"], config["eos_token_id"]) = (json!(n - 2), json!(n - 1));
         config["pad_token_id"] = json!(n - 1);
         let mut files = part("text_encoder", &config, "model", &store)?;
-        let ids: serde_json::Map<String, Value> =
-            vocabulary.into_iter().zip(0..).map(|(token, id)| (token, json!(id))).collect();
-        files.push(("tokenizer/vocab.json".into(), text(&Value::Object(ids))?));
-        files.push(("tokenizer/merges.txt".into(), b"#version: 0.2\n".to_vec()));
-        let (start, end) = ("<|startoftext|>", "<|endoftext|>");
-        let special = json!({
-            "bos_token": start, "eos_token": end, "unk_token": end, "pad_token": end,
-        });
-        let mut settings = special.clone();
-        settings["model_max_length"] = json!(POSITIONS);
-        settings["tokenizer_class"] = json!("CLIPTokenizer");
-        files.push(("tokenizer/special_tokens_map.json".into(), text(&special)?));
-        files.push(("tokenizer/tokenizer_config.json".into(), text(&settings)?));
+        files.extend(tokenizer_files(vocabulary)?);
         Ok(files)
     }
 
@@ -301,7 +289,8 @@ impl Making<'_> {
     }
 }
 
-fn index() -> Value {
+/// `model_index.json` of a Stable Diffusion pipeline without a safety checker.
+pub fn index() -> Value {
     json!({
         "_class_name": "StableDiffusionPipeline",
         "_diffusers_version": "0.42.1",
@@ -316,8 +305,30 @@ fn index() -> Value {
     })
 }
 
+/// A tokenizer of single tokens, without merges.
+///
+/// # Errors
+/// None in practice: it is plain data.
+pub fn tokenizer_files(vocabulary: Vec<String>) -> Result<Files> {
+    let ids: serde_json::Map<String, Value> =
+        vocabulary.into_iter().zip(0..).map(|(token, id)| (token, json!(id))).collect();
+    let (start, end) = ("<|startoftext|>", "<|endoftext|>");
+    let special = json!({
+        "bos_token": start, "eos_token": end, "unk_token": end, "pad_token": end,
+    });
+    let mut settings = special.clone();
+    settings["model_max_length"] = json!(POSITIONS);
+    settings["tokenizer_class"] = json!("CLIPTokenizer");
+    Ok(vec![
+        ("tokenizer/vocab.json".into(), text(&Value::Object(ids))?),
+        ("tokenizer/merges.txt".into(), b"#version: 0.2\n".to_vec()),
+        ("tokenizer/special_tokens_map.json".into(), text(&special)?),
+        ("tokenizer/tokenizer_config.json".into(), text(&settings)?),
+    ])
+}
+
 /// CLIP's alphabet and nothing more: every byte, every byte at a word's end, start and end of a text.
-fn vocabulary() -> Vec<String> {
+pub fn vocabulary() -> Vec<String> {
     let mut letters: Vec<String> = tokens_of_bytes();
     let ends: Vec<String> = letters.iter().map(|letter| format!("{letter}</w>")).collect();
     letters.extend(ends);
@@ -341,7 +352,10 @@ fn class(name: &str, config: &impl Serialize) -> Result<Value> {
 }
 
 /// A part's configuration and weights.
-fn part(name: &str, config: &Value, stem: &str, store: &ParamStore) -> Result<Files> {
+///
+/// # Errors
+/// When a tensor cannot be written.
+pub fn part(name: &str, config: &Value, stem: &str, store: &ParamStore) -> Result<Files> {
     let tensors: Vec<(&str, Tensor)> = store.iter().map(|(name, t)| (name, t.clone())).collect();
     Ok(vec![
         (format!("{name}/config.json"), text(config)?),
@@ -349,6 +363,10 @@ fn part(name: &str, config: &Value, stem: &str, store: &ParamStore) -> Result<Fi
     ])
 }
 
-fn text(value: &Value) -> Result<Vec<u8>> {
+/// Readable JSON.
+///
+/// # Errors
+/// None in practice: it is plain data.
+pub fn text(value: &Value) -> Result<Vec<u8>> {
     Ok((serde_json::to_string_pretty(value)? + "\n").into_bytes())
 }

@@ -108,11 +108,27 @@ impl ParamStore {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        let mut values = Vec::with_capacity(declarations.n_elements());
+        let mut values = Values::with_capacity(declarations.n_elements(), dtype);
         for declaration in declarations.as_slice() {
             draw(declaration, seed, &mut values);
         }
-        let flat = Tensor::from_vec(values, declarations.n_elements(), &Device::Cpu)?;
+        Self::from_values(declarations, values, dtype, device)
+    }
+
+    /// Takes over `values`: all parameters one after another, in the order of their declaration.
+    ///
+    /// # Errors
+    /// As [`ParamStore::from_flat`].
+    pub fn from_values(
+        declarations: &Declarations,
+        values: Values,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        let flat = match values {
+            Values::Narrow(values) => Tensor::new(values, &Device::Cpu)?,
+            Values::Wide(values) => Tensor::new(values, &Device::Cpu)?,
+        };
         Self::from_flat(declarations, flat.to_dtype(dtype)?.to_device(device)?)
     }
 
@@ -236,19 +252,58 @@ impl ParamStore {
     }
 }
 
-fn draw(declaration: &Declaration, seed: Seed, values: &mut Vec<f64>) {
+/// Numbers on their way into a store, no wider than they will be there: a large network is held once.
+#[derive(Debug)]
+pub enum Values {
+    /// For a store of 32 bits or fewer.
+    Narrow(Vec<f32>),
+    /// For a store of 64 bits.
+    Wide(Vec<f64>),
+}
+
+impl Values {
+    /// Room for `n` numbers of a store of `dtype`.
+    pub fn with_capacity(n: usize, dtype: DType) -> Self {
+        match dtype {
+            DType::F64 => Self::Wide(Vec::with_capacity(n)),
+            _ => Self::Narrow(Vec::with_capacity(n)),
+        }
+    }
+
+    /// Adds a number.
+    pub fn push(&mut self, value: f64) {
+        match self {
+            Self::Narrow(values) => values.push(value as f32),
+            Self::Wide(values) => values.push(value),
+        }
+    }
+
+    /// Numbers so far.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Narrow(values) => values.len(),
+            Self::Wide(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn draw(declaration: &Declaration, seed: Seed, values: &mut Values) {
     let n: usize = declaration.shape.iter().product();
     let mut draws = seed.stream(&format!("init {}", declaration.name)).at(0, 0);
     match declaration.init {
-        Init::Constant(value) => values.resize(values.len() + n, value),
+        Init::Constant(value) => (0..n).for_each(|_| values.push(value)),
         Init::FanIn(fan_in) => {
             let bound = 1. / (fan_in as f64).sqrt();
-            values.extend((0..n).map(|_| bound * (2. * draws.uniform() - 1.)));
+            (0..n).for_each(|_| values.push(bound * (2. * draws.uniform() - 1.)));
         }
         Init::Normal { deviation } => {
-            values.extend(
-                (0..n.div_ceil(2)).flat_map(|_| draws.normal_pair()).take(n).map(|x| deviation * x),
-            );
+            let pairs = (0..n.div_ceil(2)).flat_map(|_| draws.normal_pair());
+            pairs.take(n).for_each(|x| values.push(deviation * x));
         }
     }
 }

@@ -3,12 +3,14 @@
 //! `model_index.json`, and one folder each for `unet`, `vae`, `text_encoder`, `tokenizer` and `scheduler`.
 //! Weights are safetensors, whole or in shards that an index names; pickles run code when they are read, and are refused.
 
+use crate::tokenizer::content;
 use crate::{LatentError, UNet2dCondition, UNet2dConditionConfig};
 use candle_core::{DType, Device};
 use lethe_candlex::params::Declarations;
 use lethe_candlex::weights::{self, Loaded};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// What names the parts of a pipeline.
@@ -20,8 +22,8 @@ pub const DIFFUSERS_STEM: &str = "diffusion_pytorch_model";
 /// The parts that a U-Net on latents needs besides itself.
 pub const FROZEN_PARTS: [&str; 4] = ["vae", "text_encoder", "tokenizer", "scheduler"];
 
-/// Largest JSON file that is read.
-const LARGEST_JSON: u64 = 64 << 20;
+/// Largest JSON or text file that is read.
+pub(crate) const LARGEST_JSON: u64 = 64 << 20;
 
 /// Whether `path` is the folder of a whole Stable Diffusion pipeline.
 pub fn is_pipeline(path: &Path) -> bool {
@@ -62,16 +64,25 @@ pub fn weight_files(folder: &Path, stem: &str) -> Result<Vec<PathBuf>, LatentErr
     if index.exists() {
         return shards(&index, folder);
     }
-    let pickle = folder.join(format!("{stem}.bin"));
-    let reason = if pickle.exists() {
-        format!(
-            "there is only {}, a pickle: reading one runs whatever code is in it; save it as safetensors first",
-            pickle.display()
-        )
-    } else {
-        format!("there is no {stem}.safetensors, nor {stem}.safetensors.index.json")
-    };
-    Err(LatentError::Content { path: folder.to_path_buf(), reason })
+    Err(content(
+        folder,
+        match pickle(folder) {
+            Some(name) => format!(
+                "there is only {name}, a pickle: reading one runs whatever code is in it; save the model as safetensors first (`safe_serialization=True`)"
+            ),
+            None => format!("there is no {stem}.safetensors, nor {stem}.safetensors.index.json"),
+        },
+    ))
+}
+
+/// The name of a pickle in `folder`, if there is one.
+fn pickle(folder: &Path) -> Option<String> {
+    let names = std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.file_name()));
+    let mut names: Vec<String> = names.filter_map(|name| name.into_string().ok()).collect();
+    names.sort();
+    names
+        .into_iter()
+        .find(|name| [".bin", ".ckpt", ".pt", ".pth", ".pkl"].iter().any(|end| name.ends_with(end)))
 }
 
 fn shards(index: &Path, folder: &Path) -> Result<Vec<PathBuf>, LatentError> {
@@ -102,12 +113,13 @@ fn shards(index: &Path, folder: &Path) -> Result<Vec<PathBuf>, LatentError> {
 /// [`LatentError::Io`], and [`LatentError::Content`] for a file that is too large.
 pub fn read_text(path: &Path) -> Result<String, LatentError> {
     let io = |source| LatentError::Io { path: path.to_path_buf(), action: "read", source };
-    let bytes = std::fs::metadata(path).map_err(io)?.len();
-    if bytes > LARGEST_JSON {
-        let reason = format!("expected at most {LARGEST_JSON} bytes, got {bytes}");
-        return Err(LatentError::Content { path: path.to_path_buf(), reason });
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(io)?;
+    file.take(LARGEST_JSON + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > LARGEST_JSON {
+        return Err(content(path, format!("expected at most {LARGEST_JSON} bytes, it has more")));
     }
-    std::fs::read_to_string(path).map_err(io)
+    String::from_utf8(bytes).map_err(|error| content(path, format!("expected UTF-8: {error}")))
 }
 
 fn parse(path: &Path) -> Result<Value, LatentError> {

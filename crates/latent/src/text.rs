@@ -1,7 +1,8 @@
 //! The text encoder of CLIP, frozen: token ids to embeddings.
 
 use crate::LatentError;
-use crate::tokenizer::{content, read_text};
+use crate::folder::{CONFIG, read_text, weight_files};
+use crate::tokenizer::content;
 use candle_core::{D, DType, Device, Tensor, bail};
 use lethe_candlex::params::{Declarations, Init, ParamStore, Scope};
 use lethe_candlex::tape::{Tape, Value};
@@ -11,8 +12,7 @@ use lethe_layers::norm::LayerNorm;
 use lethe_layers::operation;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 #[cfg(test)]
 mod tests;
@@ -20,12 +20,8 @@ mod tests;
 /// Of an operation on tensors, where no other error is named.
 type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
 
-/// Name of the configuration.
-pub const CONFIG: &str = "config.json";
-/// Name of the weights.
-pub const WEIGHTS: &str = "model.safetensors";
-/// Name of the list of files, where the weights lie in several.
-pub const INDEX: &str = "model.safetensors.index.json";
+/// Stem of the weights.
+pub const STEM: &str = "model";
 
 /// Largest size that a configuration may ask for.
 const MOST: usize = 1 << 16;
@@ -94,19 +90,27 @@ impl ClipTextConfig {
     /// Reads a `config.json`.
     ///
     /// # Errors
-    /// [`LatentError::Io`], [`LatentError::Content`] with the first key that is not known, and those of [`ClipTextConfig::validate`].
+    /// [`LatentError::Io`], [`LatentError::Content`] with what does not fit.
     pub fn read(path: &Path) -> Result<Self, LatentError> {
-        let parse = |error: serde_json::Error| content(path, error.to_string());
+        Self::parse(&read_text(path)?).map_err(|reason| content(path, reason))
+    }
+
+    /// The configuration in the text of a `config.json`.
+    ///
+    /// # Errors
+    /// In words: no JSON, a key that is not known, another kind of model, or a size that does not fit.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let mut fields: Map<String, Json> =
-            serde_json::from_str(&read_text(path)?).map_err(parse)?;
+            serde_json::from_str(text).map_err(|error| error.to_string())?;
         if let Some(kind) = fields.get("model_type").filter(|kind| *kind != "clip_text_model") {
-            return Err(content(path, format!("model_type: expected clip_text_model, got {kind}")));
+            return Err(format!("model_type: expected clip_text_model, got {kind}"));
         }
         let is_irrelevant =
             |key: &str| key.starts_with('_') || IRRELEVANT.split(' ').any(|known| known == key);
         fields.retain(|key, _| !is_irrelevant(key));
-        let config: Self = serde_json::from_value(Json::Object(fields)).map_err(parse)?;
-        config.validate()?;
+        let config: Self =
+            serde_json::from_value(Json::Object(fields)).map_err(|error| error.to_string())?;
+        config.validate().map_err(|error| error.to_string())?;
         Ok(config)
     }
 
@@ -345,42 +349,8 @@ pub fn read(
     device: &Device,
 ) -> Result<(ClipTextConfig, ClipTextEncoder, Loaded), LatentError> {
     let config = ClipTextConfig::read(&folder.join(CONFIG))?;
-    let files = weight_files(folder)?;
+    let files = weight_files(folder, STEM)?;
     let (encoder, declarations) = ClipTextEncoder::new(&config)?;
     let loaded = weights::load(&declarations, &files, todays_name, dtype, device)?;
     Ok((config, encoder, loaded))
-}
-
-/// The files that hold the weights of `folder`: one, or those that an index lists.
-fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, LatentError> {
-    let (whole, index) = (folder.join(WEIGHTS), folder.join(INDEX));
-    if whole.exists() {
-        return Ok(vec![whole]);
-    }
-    if index.exists() {
-        return indexed_files(&index);
-    }
-    let pickle = folder.join("pytorch_model.bin");
-    if pickle.exists() {
-        let reason = "a pickle can run any code when it is opened, so it is not; \
-            save the model with transformers' `safe_serialization=True`";
-        return Err(content(&pickle, reason));
-    }
-    let source = std::io::ErrorKind::NotFound.into();
-    Err(LatentError::Io { path: whole, action: "open", source })
-}
-
-fn indexed_files(index: &Path) -> Result<Vec<PathBuf>, LatentError> {
-    #[derive(Deserialize)]
-    struct Index {
-        weight_map: std::collections::BTreeMap<String, String>,
-    }
-    let Index { weight_map } = serde_json::from_str(&read_text(index)?)
-        .map_err(|error| content(index, format!("expected a list of files: {error}")))?;
-    let names: BTreeSet<String> = weight_map.into_values().collect();
-    let is_plain = |name: &str| Path::new(name).file_name().is_some_and(|plain| plain == name);
-    if let Some(name) = names.iter().find(|name| !is_plain(name)) {
-        return Err(content(index, format!("`{name}`: expected a file of this folder")));
-    }
-    Ok(names.iter().map(|name| index.with_file_name(name)).collect())
 }

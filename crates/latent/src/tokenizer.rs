@@ -5,10 +5,10 @@
 //! This is what transformers' `CLIPTokenizer` of today does with a folder; its predecessor in Python cleaned texts differently.
 
 use crate::LatentError;
+use crate::folder::read_text;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::HashSet;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::replace::ReplacePattern;
@@ -20,9 +20,6 @@ use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 #[cfg(test)]
 mod tests;
-
-/// Bytes of the largest file that is read.
-const LARGEST_FILE: u64 = 64 << 20;
 
 /// Positions of CLIP, where the folder does not say.
 const LENGTH: usize = 77;
@@ -106,18 +103,6 @@ impl Tokenizer {
         let rest = found.get_offsets().get(room).map(|&(first, _)| text.get(first..));
         Encoded { ids, truncated: rest.map(|rest| rest.unwrap_or(text).to_string()) }
     }
-}
-
-/// The file's text, if it is UTF-8 and of bearable size.
-pub(crate) fn read_text(path: &Path) -> Result<String, LatentError> {
-    let io = |source| LatentError::Io { path: path.to_path_buf(), action: "read", source };
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(io)?;
-    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(io)?;
-    if bytes.len() as u64 > LARGEST_FILE {
-        return Err(content(path, format!("expected at most {LARGEST_FILE} bytes, it has more")));
-    }
-    String::from_utf8(bytes).map_err(|error| content(path, format!("expected UTF-8: {error}")))
 }
 
 /// [`LatentError::Content`].

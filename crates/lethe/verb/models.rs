@@ -4,6 +4,7 @@ use super::say;
 use anyhow::{Result, anyhow};
 use clap::{Args, Subcommand};
 use lethe::candlex::params::ParamStore;
+use lethe::candlex::rng::Seed;
 use lethe::exit::{Fault, otherwise};
 use lethe::models::Manifest;
 use lethe::verify::{Distance, Reference, Subject, compare};
@@ -14,6 +15,21 @@ use std::path::PathBuf;
 #[derive(Subcommand)]
 pub enum Command {
     Verify(Verify),
+    Random(Random),
+}
+
+/// Write a Stable Diffusion v1.5 with random numbers, in its full size (4.3 GB): for trying out memory and time of a
+/// protocol before the weights are there. What it draws is noise.
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  lethe models random /tmp/random-sd && lethe models verify /tmp/random-sd"
+)]
+pub struct Random {
+    /// Where to write; there must be nothing yet
+    folder: PathBuf,
+    /// Seed of the numbers
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
 /// Say what a checkpoint folder is and whether every tensor is there, in its shape, and finite.
@@ -103,7 +119,17 @@ fn known_as(store: &ParamStore, known: &[Manifest]) -> Option<String> {
 
 /// Looks and tells.
 pub fn run(command: &Command) -> Result<()> {
-    let Command::Verify(arguments) = command;
+    match command {
+        Command::Verify(arguments) => verify(arguments),
+        Command::Random(Random { folder, seed }) => {
+            lethe::random::write(folder, Seed(*seed))?;
+            say(&folder.display().to_string());
+            Ok(())
+        }
+    }
+}
+
+fn verify(arguments: &Verify) -> Result<()> {
     let network = Subject::read(&arguments.folder)?;
     let mut finding = finding(arguments, &network)?;
     if let Some(path) = &arguments.reference {

@@ -1,8 +1,8 @@
 //! From files to a [`ParamStore`], or a list of everything that does not fit.
 
 use super::{Fault, WeightFile, WeightsError};
-use crate::params::{Declaration, Declarations, ParamStore};
-use candle_core::{DType, Device, Tensor};
+use crate::params::{Declaration, Declarations, ParamStore, Values};
+use candle_core::{DType, Device};
 use safetensors::Dtype;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,8 @@ pub fn load<Name: Into<Option<String>>>(
     let (found, mut faults) = index(&files, |name| rename(name).into());
     let file_type = prevailing_type(&files);
     // A configuration that asks for more than the files hold must not ask the machine for it.
-    let mut values = Vec::with_capacity(declarations.n_elements().min(held(&files)));
+    let n = declarations.n_elements().min(held(&files));
+    let mut values = Values::with_capacity(n, dtype);
     for declaration in declarations.as_slice() {
         match found.get(&declaration.name) {
             None => faults.push(missing(declaration, declarations, &found)),
@@ -53,13 +54,9 @@ pub fn load<Name: Into<Option<String>>>(
     if !faults.is_empty() {
         return Err(WeightsError::Faults { path, expected: declarations.as_slice().len(), faults });
     }
-    let store = Tensor::from_vec(values, declarations.n_elements(), &Device::Cpu)
-        .and_then(|flat| flat.to_dtype(dtype)?.to_device(device))
-        .and_then(|flat| ParamStore::from_flat(declarations, flat))
-        .map_err(|error| WeightsError::Tensor {
-            name: "all parameters".into(),
-            reason: error.to_string(),
-        })?;
+    let store = ParamStore::from_values(declarations, values, dtype, device).map_err(|error| {
+        WeightsError::Tensor { name: "all parameters".into(), reason: error.to_string() }
+    })?;
     Ok(Loaded { store, file_type: format!("{file_type:?}") })
 }
 
@@ -119,7 +116,7 @@ fn read(
     name: &str,
     declaration: &Declaration,
     file_type: Dtype,
-    values: &mut Vec<f64>,
+    values: &mut Values,
     faults: &mut Vec<Fault>,
 ) -> Result<(), WeightsError> {
     let info = file.info(name)?;

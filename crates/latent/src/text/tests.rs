@@ -3,6 +3,10 @@
 use super::*;
 use lethe_candlex::weights::WeightFile;
 use std::fs;
+use std::path::PathBuf;
+
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/latent").join(name)
@@ -120,7 +124,7 @@ fn files_of_an_index_are_read() {
     for name in ["../model.safetensors", "/model.safetensors", "..", ""] {
         fs::write(at(INDEX), format!(r#"{{"weight_map": {{"a": "{name}"}}}}"#)).unwrap();
         let error = read(folder.path(), DType::F32, &Device::Cpu).unwrap_err().to_string();
-        assert!(error.contains(INDEX) && error.contains("of this folder"), "{error}");
+        assert!(error.contains(INDEX) && error.contains("beside the index"), "{error}");
     }
 }
 

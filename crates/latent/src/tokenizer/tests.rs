@@ -122,7 +122,7 @@ fn bad_settings_are_refused_by_name() {
 fn a_file_without_an_end_is_refused() {
     let folder = copy();
     let path = folder.path().join("merges.txt");
-    fs::File::create(&path).unwrap().set_len(LARGEST_FILE + 1).unwrap();
+    fs::File::create(&path).unwrap().set_len(crate::folder::LARGEST_JSON + 1).unwrap();
     let error = Tokenizer::read(folder.path()).unwrap_err().to_string();
     assert!(error.contains("merges.txt") && error.contains("at most"), "{error}");
 }
