@@ -10,6 +10,7 @@
 //! - `golden`: reading golden files, and the distances in which tolerances are stated.
 //! - `gradient`: every trainable name receives the gradient that a difference quotient finds.
 //! - `lab`: the theory lab's verbs end to end: tables that agree, same bytes, refusals.
+//! - `latent`: the same in latents: a model is made, fine-tuned whole and by adapters, drawn from, and refused in words.
 //! - `manifests`: networks declare exactly the parameters that models/ names.
 //! - `optimizer`: AdamW, clipping and moving averages against torch.
 //! - `parity`: networks against golden tensors from the Python originals.
@@ -30,6 +31,7 @@ mod energy;
 mod golden;
 mod gradient;
 mod lab;
+mod latent;
 mod manifests;
 mod optimizer;
 mod parity;

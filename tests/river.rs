@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-fn lethe() -> Command {
+pub(crate) fn lethe() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lethe"));
     command.stdin(Stdio::null());
     command
@@ -68,23 +68,23 @@ samples = 4
 sample_stages = 3
 "#;
 
-struct Place(tempfile::TempDir);
+pub(crate) struct Place(tempfile::TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         fs::write(self.path(name), bytes).unwrap();
         self.path(name)
     }
 
-    fn run(&self, protocol: &str, out: &str, overrides: &[&str]) -> Command {
+    pub(crate) fn run(&self, protocol: &str, out: &str, overrides: &[&str]) -> Command {
         let mut command = lethe();
         command
             .arg("run")
@@ -102,14 +102,14 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn succeed(command: &mut Command) -> Output {
+pub(crate) fn succeed(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{:?}: {}", output.status, text(&output.stderr));
     output
 }
 
 /// The words of a failure, which must end with `code`, in one cause, without a panic.
-fn fail(command: &mut Command, code: i32) -> String {
+pub(crate) fn fail(command: &mut Command, code: i32) -> String {
     let output = command.output().unwrap();
     let words = text(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{words}");

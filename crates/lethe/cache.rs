@@ -1,6 +1,6 @@
 //! Tensors that take long to make and are made once: files named after the digest of all that made them.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use lethe_candlex::weights::{WeightFile, serialize};
 use std::path::{Path, PathBuf};
@@ -41,7 +41,8 @@ impl Key {
     /// When it cannot be read.
     pub fn file(&mut self, path: &Path) -> Result<()> {
         let mut hasher = blake3::Hasher::new();
-        std::io::copy(&mut std::fs::File::open(path)?, &mut hasher)?;
+        let mut file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
+        std::io::copy(&mut file, &mut hasher).with_context(|| path.display().to_string())?;
         self.text(hasher.finalize().to_hex().as_str());
         Ok(())
     }

@@ -107,6 +107,9 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Fault> {
     if let Some(error) = cause.downcast_ref::<DataError>() {
         return Some(of_data(error));
     }
+    if let Some(error) = cause.downcast_ref::<lethe_latent::LatentError>() {
+        return Some(of_latent(error));
+    }
     if let Some(error) = cause.downcast_ref::<lethe_pixel::PixelError>() {
         return Some(of_network(error));
     }
@@ -173,6 +176,17 @@ fn of_network(error: &lethe_pixel::PixelError) -> Fault {
         PixelError::Weights(error) => of_weights(error),
         PixelError::Json { .. } => Fault::Untrustworthy,
         PixelError::Config { .. } => Fault::Usage,
+    }
+}
+
+fn of_latent(error: &lethe_latent::LatentError) -> Fault {
+    use lethe_latent::LatentError;
+    match error {
+        LatentError::Io { source, .. } => of_io(source),
+        LatentError::Weights(error) => of_weights(error),
+        LatentError::Content { .. } => Fault::Untrustworthy,
+        LatentError::Config { .. } => Fault::Usage,
+        LatentError::Tensor(_) => Fault::Data,
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::cache::{self, Key};
 use crate::meter::Meter;
 use crate::pipeline::{Ending, ending_of};
-use crate::protocol::{LatentSpec, ModelSpec, Posterior};
+use crate::protocol::{LatentSpec, ModelSpec, Posterior, ProtocolSpec};
 use crate::system::{AnyNetwork, Kind, System};
 use anyhow::{Result, anyhow, bail, ensure};
 use candle_core::{D, DType, Device, Tensor};
@@ -66,7 +66,6 @@ pub fn build(
     images: &ImageSet,
     device: &Device,
 ) -> Result<System> {
-    spec.validate()?;
     expect_unused(model)?;
     folder::expect_family(root)?;
     let (config, unet, declared) = folder::read_unet_folder(&root.join("unet"))?;
@@ -415,13 +414,14 @@ impl Inputs for Latents {
 ///
 /// # Errors
 /// Names the field.
-pub fn expect_protocol(flip: bool, bound_points: usize) -> Result<()> {
-    if flip {
+pub fn expect_protocol(spec: &ProtocolSpec) -> Result<()> {
+    if spec.training.flip {
         bail!("training.flip: latents are encoded once, of the images as they are; expected false");
     }
+    let points = spec.probe.bound_points;
     ensure!(
-        bound_points == 0,
-        "probe.bound_points: the bound is of 8-bit pixels, which latents are not; expected 0, got {bound_points}"
+        points == 0,
+        "probe.bound_points: the bound is of 8-bit pixels, which latents are not; expected 0, got {points}"
     );
     Ok(())
 }

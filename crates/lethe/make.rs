@@ -126,10 +126,10 @@ impl Making<'_> {
         };
         let (vae, declarations) =
             AutoencoderKl::new(&config).map_err(|error| anyhow!("latent.make: vae: {error}"))?;
-        let factor = config.factor();
+        let divisor = config.factor() << (spec.channels.len() - 1);
         ensure!(
-            shape.height.is_multiple_of(factor) && shape.width.is_multiple_of(factor),
-            "data.resolution: expected sides divisible by {factor}, for {levels} levels of latent.make.vae_channels, got {}x{}",
+            shape.height.is_multiple_of(divisor) && shape.width.is_multiple_of(divisor),
+            "data.resolution: expected sides divisible by {divisor}, for the levels of latent.make, got {}x{}",
             shape.width,
             shape.height
         );

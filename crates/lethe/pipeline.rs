@@ -5,7 +5,7 @@ use crate::latent_system::Latent;
 use crate::protocol::DiffusionSpec;
 use crate::study::Study;
 use crate::system::Kind;
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use candle_core::Tensor;
 use lethe_candlex::params::ParamStore;
 use lethe_candlex::weights;
@@ -49,7 +49,8 @@ fn pixel_files(study: &Study, config: &UNet2dConfig, store: &ParamStore) -> Resu
 fn latent_files(study: &Study, latent: &Latent, store: &ParamStore) -> Result<Files> {
     let mut files = Files::new();
     for (name, path) in lethe_latent::folder::other_files(latent.root())? {
-        files.push((name, std::fs::read(path)?));
+        let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        files.push((name, bytes));
     }
     let unet = match &latent.spec().lora {
         None => named(store),

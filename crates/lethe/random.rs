@@ -53,7 +53,7 @@ fn put(folder: &Path, files: Files) -> Result<()> {
 
 /// The published configuration of a part.
 fn published(part: &str) -> Result<Value> {
-    let id = format!("{KNOWN}/{KNOWN}/{}", part.replace('_', "-"));
+    let id = format!("{KNOWN}/{KNOWN}/{part}");
     let known = lethe_models::known()?;
     let manifest = known.into_iter().find(|manifest| manifest.id == id);
     Ok(Value::Object(manifest.with_context(|| format!("models: no manifest of {id}"))?.config))

@@ -208,12 +208,16 @@ fn system(
     device: &Device,
     making: Option<Place>,
 ) -> Result<System> {
+    if let Some(latent) = &spec.latent {
+        latent.validate()?;
+        latent_system::expect_protocol(spec)?;
+    }
     let made = made(spec, images, stream, device, making)?;
     let root = made.or_else(|| spec.model.pretrained.as_ref().map(PathBuf::from));
     let pipeline = root.filter(|root| lethe_latent::folder::is_pipeline(root));
     match (pipeline, &spec.latent) {
         (Some(root), latent) => {
-            latent_system::expect_protocol(spec.training.flip, spec.probe.bound_points)?;
+            latent_system::expect_protocol(spec)?;
             let latent = latent.clone().unwrap_or_default();
             latent_system::build(&root, &spec.model, &latent, images, device)
         }
@@ -235,7 +239,6 @@ fn made(
 ) -> Result<Option<PathBuf>> {
     let make = spec.latent.as_ref().and_then(|latent| latent.make.as_ref());
     let (Some(make), None) = (make, &spec.model.pretrained) else { return Ok(None) };
-    latent_system::expect_protocol(spec.training.flip, spec.probe.bound_points)?;
     make.validate()?;
     let Some(Place { folder, interrupt }) = making else {
         bail!(

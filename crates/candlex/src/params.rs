@@ -125,9 +125,10 @@ impl ParamStore {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
+        let n = values.len();
         let flat = match values {
-            Values::Narrow(values) => Tensor::new(values, &Device::Cpu)?,
-            Values::Wide(values) => Tensor::new(values, &Device::Cpu)?,
+            Values::Narrow(values) => Tensor::from_vec(values, n, &Device::Cpu)?,
+            Values::Wide(values) => Tensor::from_vec(values, n, &Device::Cpu)?,
         };
         Self::from_flat(declarations, flat.to_dtype(dtype)?.to_device(device)?)
     }

@@ -1,0 +1,191 @@
+//! The river in latents, through the real binary: a small Stable Diffusion model is made, learns and forgets.
+
+use crate::river::{Place, fail, lethe, succeed};
+use lethe::candlex::weights::WeightFile;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Two tasks of two classes at 16x16, told texts.
+const TINY: &str = r#"
+name = "tiny-latent"
+seeds = [7]
+
+[data]
+source = "fashion-mnist"
+resolution = 16
+colour = "rgb"
+per_class = 12
+held_out = 0.2
+
+[stream]
+tasks = [[0, 1], [8, 9]]
+
+[latent]
+templates = ["a photo of a {class}", "{class}, worn once"]
+guidance = 2.0
+
+[latent.make]
+vae_channels = [8, 8]
+vae_steps = 4
+vae_batch = 4
+channels = [16, 16]
+norm_groups = 4
+heads = 2
+text_channels = 16
+text_layers = 1
+
+[diffusion]
+schedule = "scaled-linear"
+beta_start = 0.00085
+beta_end = 0.012
+
+[training]
+steps = 4
+later_steps = 3
+batch = 4
+warm_up = 2
+learning_rate = 1e-3
+ema_half_life = 20
+checkpoint_every = 2
+log_every = 2
+validate_every = 2
+
+[replay]
+budget = 4
+per_batch = 2
+arms = ["none", "top-energy"]
+
+[probe]
+train_examples = 6
+held_out_examples = 4
+levels = [0.3]
+headline = 0.3
+stages = 2
+draws = 1
+bound_points = 0
+perplexity = 4
+curve_every = 2
+curve_examples = 4
+samples = 3
+sample_stages = 2
+"#;
+
+fn run(place: &Place, out: &str, overrides: &[&str]) -> std::process::Command {
+    let mut command = place.run(TINY, out, overrides);
+    command.env("LETHE_CACHE", place.path("cache"));
+    command
+}
+
+/// The only checkpoint in the folder of a task.
+fn checkpoint(folder: &Path) -> PathBuf {
+    let mut entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.find(|path| path.join("checkpoint.json").exists()).unwrap()
+}
+
+#[test]
+fn a_small_model_is_made_fine_tuned_and_measured_and_again_to_the_same_bytes() {
+    let place = Place::new();
+    succeed(&mut run(&place, "a", &[]));
+    let ledger = fs::read_to_string(place.path("a/ledger.jsonl")).unwrap();
+    assert!(ledger.contains("decoded_error") && ledger.contains("reconstruction_error"));
+    let kept = checkpoint(&place.path("a/seed-7/task-1"));
+    for part in ["unet", "vae", "text_encoder", "tokenizer", "scheduler", "model_index.json"] {
+        assert!(kept.join(part).exists(), "{part}");
+    }
+    succeed(lethe().args(["models", "verify"]).arg(&kept));
+    let out = place.path("drawn.png");
+    let prompts = ["--prompt", "a photo of a Bag", "--count", "2", "--stages", "2"];
+    succeed(lethe().arg("sample").arg("--model").arg(&kept).args(prompts).arg("--out").arg(&out));
+    assert!(fs::read(&out).unwrap().starts_with(b"\x89PNG"));
+    // Another folder, with the latents that the first run left in the cache.
+    succeed(&mut run(&place, "b", &[]));
+    assert_eq!(ledger, fs::read_to_string(place.path("b/ledger.jsonl")).unwrap());
+}
+
+#[test]
+fn adapters_are_trained_alone_and_added_into_a_whole_model() {
+    let place = Place::new();
+    succeed(&mut run(&place, "base", &["training.steps=1", "training.later_steps=1"]));
+    let model = format!("model.pretrained={}", place.path("base/model").display());
+    // [latent.make] goes unused beside a model that is there.
+    let lora = ["latent.lora.rank=2", "latent.lora.alpha=4", "latent.recompute=true", &model];
+    succeed(&mut run(&place, "lora", &lora));
+    let kept = checkpoint(&place.path("lora/seed-7/task-1"));
+    let open = |path: &Path| WeightFile::open(path).unwrap();
+    let weights = "unet/diffusion_pytorch_model.safetensors";
+    let (mut before, mut after) =
+        (open(&place.path("base/model").join(weights)), open(&kept.join(weights)));
+    let mut adapters = open(&kept.join("lora/pytorch_lora_weights.safetensors"));
+    let values = |file: &mut WeightFile, name: &str| {
+        file.tensor(name).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap()
+    };
+    let names: Vec<String> = before.names().map(String::from).collect();
+    let (mut adapted, mut moved) = (0, 0);
+    for name in &names {
+        let layer = name.strip_suffix(".weight").unwrap_or(name);
+        let up = format!("unet.{layer}.lora_B.weight");
+        let is_adapted = adapters.info(&up).is_ok();
+        adapted += usize::from(is_adapted);
+        let differs = values(&mut before, name) != values(&mut after, name);
+        assert!(is_adapted || !differs, "{name} moved without an adapter");
+        moved += usize::from(differs);
+        if is_adapted {
+            let (a, b) = (adapters.tensor(&up.replace("lora_B", "lora_A")), adapters.tensor(&up));
+            let more = (b.unwrap().matmul(&a.unwrap()).unwrap() * 2.).unwrap();
+            let sum = (before.tensor(name).unwrap() + more).unwrap();
+            let off = (sum - after.tensor(name).unwrap()).unwrap().abs().unwrap().max_all();
+            assert!(off.unwrap().to_scalar::<f64>().unwrap() <= 1e-6, "{name}");
+        }
+    }
+    assert!(adapted == moved && adapted == 4 * 2 * 4, "{adapted} adapted, {moved} moved");
+    succeed(lethe().args(["models", "verify"]).arg(&kept));
+}
+
+#[test]
+fn what_latents_cannot_have_is_refused_before_anything_is_made() {
+    let place = Place::new();
+    for (assignment, words) in [
+        ("training.flip=true", "training.flip"),
+        ("probe.bound_points=3", "probe.bound_points"),
+        ("latent.templates=[]", "latent.templates"),
+        ("latent.guidance=nan", "latent.guidance"),
+        ("latent.make.vae_steps=0", "latent.make.vae_steps"),
+        ("latent.make.norm_groups=3", "norm_num_groups"),
+        ("latent.make.heads=3", "heads"),
+        ("latent.mak.heads=3", "make"),
+        ("data.resolution=18", "data.resolution"),
+    ] {
+        let found = fail(&mut run(&place, "refused", &[assignment]), 64);
+        assert!(found.contains(words), "{assignment}: {found}");
+        assert!(!place.path("refused").join("model").exists(), "{assignment}");
+    }
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_refused_by_name() {
+    let place = Place::new();
+    succeed(&mut run(&place, "base", &["training.steps=1", "training.later_steps=1"]));
+    let model = place.path("base/model");
+    let pretrained = format!("model.pretrained={}", model.display());
+    let refused = |assignments: &[&str], code: i32| {
+        let all = [&[pretrained.as_str()][..], assignments].concat();
+        fail(&mut run(&place, "refused", &all), code)
+    };
+    assert!(refused(&["data.colour=grey"], 64).contains("data.colour"));
+    assert!(refused(&["diffusion.schedule=linear"], 64).contains("another process"));
+    assert!(refused(&["model.channels=[8]"], 64).contains("pretrained"));
+    assert!(refused(&["latent.lora.targets=[\"to_x\"]"], 64).contains("lora.targets"));
+    assert!(refused(&["latent.lora.rank=0"], 64).contains("lora.rank"));
+    // Pickles instead of weights, a cut file, and a file whose name says another family.
+    let unet = model.join("unet/diffusion_pytorch_model.safetensors");
+    let bytes = fs::read(&unet).unwrap();
+    fs::write(&unet, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(refused(&[], 77).contains("diffusion_pytorch_model"));
+    fs::rename(&unet, model.join("unet/diffusion_pytorch_model.bin")).unwrap();
+    assert!(refused(&[], 77).contains("a pickle"));
+    let index = model.join("model_index.json");
+    let text = fs::read_to_string(&index).unwrap();
+    fs::write(&index, text.replace("StableDiffusionPipeline", "StableDiffusionXLPipeline"))
+        .unwrap();
+    assert!(refused(&[], 77).contains("StableDiffusionXLPipeline"));
+}
