@@ -10,6 +10,7 @@
 //! | E6 bridge to learned scores | [`bridge`] | beyond it |
 
 pub mod boltzmann;
+mod bounds;
 pub mod bridge;
 mod estimators;
 mod image_arms;
@@ -20,5 +21,6 @@ pub mod regimes;
 pub mod replay;
 mod replication;
 pub mod rise;
+mod ruling;
 pub mod school;
 pub mod setting;
