@@ -13,6 +13,7 @@ pub mod boltzmann;
 mod bounds;
 pub mod bridge;
 mod estimators;
+mod family;
 mod image_arms;
 mod image_tasks;
 pub mod images;

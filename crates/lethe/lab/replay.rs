@@ -1,5 +1,6 @@
 //! E2: what replaying each pattern gains for each other one. The paper, section 5 and app. H.
 
+use super::family::{Family, ORDER};
 use super::replication;
 use super::ruling::{Ruling, energy_floor, gain_floor};
 use super::setting::Turning;
@@ -11,7 +12,7 @@ use lethe_hopfield::rise::Rises;
 use lethe_hopfield::rotation::Generator;
 use lethe_ledger::statistics::{Bootstrap, Interval};
 use lethe_report::article::Section;
-use lethe_report::figure::{Bar, BarChart, Caption, HeatMap, Ink, Spacing};
+use lethe_report::figure::{Bar, BarChart, Caption, HeatMap, Spacing};
 use lethe_report::number;
 use lethe_report::table::{Cell, Column, Table};
 use rayon::prelude::*;
@@ -21,66 +22,6 @@ const ADDED: usize = 50;
 
 /// Rotations whose maps are held together.
 const TOGETHER: usize = 128;
-
-/// Which pattern is replayed for which: the five kinds of the paper, in the order that it claims.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// The outlier, for itself.
-    OutlierSelf,
-    /// A pattern of the cluster, for itself.
-    ClusterSelf,
-    /// One of the cluster for another of it.
-    WithinCluster,
-    /// The outlier for one of the cluster.
-    ClusterFromOutlier,
-    /// One of the cluster for the outlier.
-    OutlierFromCluster,
-}
-
-impl Family {
-    /// All, by net gain.
-    pub const ALL: [Self; 5] = [
-        Self::OutlierSelf,
-        Self::ClusterSelf,
-        Self::WithinCluster,
-        Self::ClusterFromOutlier,
-        Self::OutlierFromCluster,
-    ];
-
-    /// The family of one cell of the map, the cluster having `cluster` patterns.
-    pub fn of(target: usize, source: usize, cluster: usize) -> Self {
-        match (target == cluster, source == cluster) {
-            (true, true) => Self::OutlierSelf,
-            (false, true) => Self::ClusterFromOutlier,
-            (true, false) => Self::OutlierFromCluster,
-            (false, false) if target == source => Self::ClusterSelf,
-            (false, false) => Self::WithinCluster,
-        }
-    }
-
-    /// Its name on pages and in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::OutlierSelf => "outlier self",
-            Self::ClusterSelf => "cluster self",
-            Self::WithinCluster => "within cluster",
-            Self::ClusterFromOutlier => "outlier → cluster",
-            Self::OutlierFromCluster => "cluster → outlier",
-        }
-    }
-
-    fn ink(self) -> Ink {
-        [Ink::RED, Ink::BLUE, Ink::GREEN, Ink::PLUM, Ink::OCHRE][self as usize]
-    }
-}
-
-/// Which family gains more than which: the paper leaves the two between outlier and cluster unordered.
-const ORDER: [[Family; 2]; 4] = [
-    [Family::OutlierSelf, Family::ClusterSelf],
-    [Family::ClusterSelf, Family::WithinCluster],
-    [Family::WithinCluster, Family::ClusterFromOutlier],
-    [Family::WithinCluster, Family::OutlierFromCluster],
-];
 
 /// What is kept of one gain.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
