@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 use std::fmt::Debug;
 
-/// Patterns of a cluster, and dimensions: matrices of them are taken apart.
-pub const CLUSTER: usize = 256;
+/// Patterns of a cluster: the eigenvalues of as many matrices of as many rows are taken.
+pub const CLUSTER: usize = 128;
 /// Dimensions.
 pub const DIMENSION: usize = 1024;
 /// Energy rises, each a row of a table: a gigabyte.

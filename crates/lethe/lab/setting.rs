@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 /// The cluster and the outlier, their temperature, and the seed.
 #[derive(Args, Clone, Debug, PartialEq)]
 pub struct Setting {
-    /// n, patterns in the equiangular cluster, up to 256
+    /// n, patterns in the equiangular cluster, up to 128
     #[arg(long, value_name = "N", default_value_t = 12)]
     pub cluster: usize,
     /// c, overlap of any two patterns of the cluster, from 0 to below 1
