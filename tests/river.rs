@@ -521,4 +521,30 @@ fn energies_of_ones_own_arrays_are_written() {
     assert!((energy[0] + (0.5 * ((-2f64).exp() + (-13f64).exp())).ln() / 2.).abs() <= 1e-14);
     let words = fail(&mut run(&["--inverse-temperature", "0", "--form", "dot"]), 64);
     assert!(words.contains("inverse temperature"), "{words}");
+    // A user's own files: what is wrong with them is wrong with the data.
+    let whole = fs::read(place.path("q.safetensors")).unwrap();
+    fs::write(place.path("q.safetensors"), &whole[..whole.len() - 3]).unwrap();
+    let question = ["--inverse-temperature", "2", "--form", "dot"];
+    fail(&mut run(&question), 65);
+    fs::write(place.path("q.safetensors"), &whole).unwrap();
+    let masses = |values: &[f64]| {
+        let masses = Tensor::new(values, &Device::Cpu).unwrap();
+        place.write("m.safetensors", serialize(&[("masses", masses)], None).unwrap());
+    };
+    let file = place.path("m.safetensors").display().to_string();
+    let weighed = [&question[..], &["--masses", &file]].concat();
+    for bad in [&[1., -1., 2.][..], &[1., 1.]] {
+        masses(bad);
+        assert!(fail(&mut run(&weighed), 65).contains("`masses`: expected"));
+    }
+    let long = [&question[..], &["--updates", "99999999999999"]].concat();
+    assert!(fail(&mut run(&long), 64).contains("--updates: expected at most"));
+    let mut nowhere = lethe();
+    nowhere.arg("energy").arg("--queries").arg(place.path("q.safetensors")).args(question);
+    nowhere.arg("--patterns").arg(place.path("x.safetensors"));
+    assert!(fail(nowhere.arg("--out").arg(place.path("no/e")), 73).contains("--out"));
+    let mut folder = lethe();
+    folder.arg("energy").arg("--queries").arg(place.path("")).args(question);
+    folder.arg("--patterns").arg(place.path("x.safetensors"));
+    fail(folder.arg("--out").arg(place.path("e")), 65);
 }

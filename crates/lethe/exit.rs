@@ -3,6 +3,7 @@
 use lethe_data::DataError;
 use lethe_train::TrainError;
 use std::fmt;
+use std::io::Write;
 
 /// What kind of failure it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +68,30 @@ impl fmt::Display for Kind {
 /// `error` as a failure of kind `fault`, unless it says itself of which kind it is.
 pub fn otherwise(fault: Fault) -> impl Fn(anyhow::Error) -> anyhow::Error {
     move |error| if fault_of(&error) == Fault::Bug { fault.because(error) } else { error }
+}
+
+/// `error` of writing a result: what is missing then is the disk's refusal, no input.
+pub fn of_output(error: impl Into<anyhow::Error>) -> anyhow::Error {
+    let error = error.into();
+    if fault_of(&error) == Fault::Missing { Fault::Disk.because(error) } else { error }
+}
+
+/// A result's line on standard output; a reader that went away is no failure, a full disk is one.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn tell(line: &str) -> anyhow::Result<()> {
+    tell_to(&mut std::io::stdout(), line)
+}
+
+fn tell_to(out: &mut impl Write, line: &str) -> anyhow::Result<()> {
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            let error = anyhow::Error::from(error).context("standard output: cannot write");
+            Err(Fault::Disk.because(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What a person reads of `error`: the whole chain of causes, once.
@@ -211,6 +236,8 @@ fn of_learning(error: &lethe_vector::VectorError) -> Fault {
 fn of_report(error: &lethe_report::Error) -> Fault {
     match error {
         lethe_report::Error::Io { source, .. } => of_io(source),
+        lethe_report::Error::Ledger(error) => of_ledger(error),
+        lethe_report::Error::Taken { .. } => Fault::Held,
         lethe_report::Error::Article { .. } => Fault::Bug,
         _ => Fault::Untrustworthy,
     }

@@ -1,8 +1,9 @@
 //! E4: energy rise and replay gain in a Boltzmann machine that learned its tasks, beside the closed form.
 
-use super::replay::Family;
+use super::family::Family;
+use super::ruling::{Ruling, energy_floor};
 use super::school::{Arm, HELD_OUT, Learned, Machine, Scale, School, energies};
-use super::setting::{Setting, Turning, Turns, is_above};
+use super::setting::{Setting, Turning, Turns};
 use anyhow::{Result, ensure};
 use lethe_hopfield::replay_gain;
 use lethe_ledger::statistics::{Bootstrap, Interval, pearson};
@@ -51,6 +52,8 @@ pub fn write(setting: &Setting, machine: &Machine, section: &mut Section) -> Res
 
 impl Measured {
     fn new(setting: &Setting, machine: &Machine) -> Result<Self> {
+        setting.check()?;
+        machine.check(setting)?;
         let patterns = setting.cluster + 1;
         ensure!(
             machine.hidden >= patterns,
@@ -163,8 +166,9 @@ fn write_claims(measured: &Measured, section: &mut Section) -> Result<()> {
     let n = measured.cluster();
     let raw = &measured.before[Scale::Raw as usize];
     let highest = raw[..n].iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    section.verdict(
-        raw[n] > highest,
+    let floor = energy_floor(&measured.turning);
+    Ruling::exact(raw[n] - highest, floor).write(
+        section,
         "B1, A1",
         "the outlier lies higher than the cluster in the trained machine",
         &format!(
@@ -176,8 +180,8 @@ fn write_claims(measured: &Measured, section: &mut Section) -> Result<()> {
     for scale in Scale::ALL {
         let gap =
             bootstrap.mean_difference(&measured.rise(scale, n), &measured.cluster_rise(scale))?;
-        section.verdict(
-            is_above(&gap),
+        Ruling::above(&gap, floor).write(
+            section,
             "B1, A2",
             &format!(
                 "the outlier rises more than the cluster in trained machines, {} energies",
@@ -194,11 +198,11 @@ fn write_claims(measured: &Measured, section: &mut Section) -> Result<()> {
     ] {
         let net = |family| measured.gain(Scale::Normalized, family, true);
         let gap = bootstrap.mean_difference(&net(more), &net(less))?;
-        section.verdict(
-            is_above(&gap),
+        Ruling::above(&gap, floor).write(
+            section,
             "B1, A5",
             &format!(
-                "{} gains more than {}, net of the task that is not rotated",
+                "{} gains more than {}, net of the task that is not rotated, normalized energies",
                 more.name(),
                 less.name()
             ),

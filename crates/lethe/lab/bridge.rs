@@ -1,5 +1,6 @@
 //! E6: energies read from trained denoisers against the closed form; what is left is score-learning forgetting.
 
+use super::bounds;
 use super::estimators::{Estimator, Reader, tensor};
 use super::setting::Setting;
 use anyhow::{Context, Result, ensure};
@@ -22,9 +23,9 @@ use lethe_vector::{Circle, Patterns, Perceptron, PerceptronSpec, Source, Task, T
 #[derive(Args, Clone, Debug)]
 pub struct Learning {
     /// Angle eps of the rotations
-    #[arg(long, value_name = "EPS", default_value_t = 0.05)]
+    #[arg(long, value_name = "EPS", default_value_t = 0.05, allow_negative_numbers = true)]
     pub angle: f64,
-    /// Random rotations, each a second task learned from the same first
+    /// Random rotations, at least 2, each a second task learned from the same first
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub rotations: usize,
     /// Width of the network
@@ -43,7 +44,7 @@ pub struct Learning {
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub batch: usize,
     /// AdamW's learning rate on task 1; half of it on task 2
-    #[arg(long, value_name = "RATE", default_value_t = 2e-3)]
+    #[arg(long, value_name = "RATE", default_value_t = 2e-3, allow_negative_numbers = true)]
     pub learning_rate: f64,
 }
 
@@ -75,11 +76,8 @@ struct Learned {
 /// # Errors
 /// When a setting does not fit or training diverges.
 pub fn write(setting: &Setting, learning: &Learning, section: &mut Section) -> Result<()> {
-    ensure!(
-        learning.rotations >= 2,
-        "--rotations: expected at least 2, got {}",
-        learning.rotations
-    );
+    setting.check()?;
+    learning.check()?;
     ensure!(learning.angle != 0., "--angle: expected a rotation, got 0: nothing would rise");
     let learned = Learned::measure(setting, learning)?;
     section.paragraph(&format!(
@@ -117,6 +115,17 @@ fn perceptron(
 }
 
 impl Learning {
+    fn check(&self) -> Result<()> {
+        bounds::angle("--angle", self.angle)?;
+        bounds::within("--rotations", self.rotations, 2, 1000)?;
+        bounds::within("--width", self.width, 1, 4096)?;
+        bounds::within("--blocks", self.blocks, 1, 64)?;
+        bounds::within("--steps", self.steps, 1, 1 << 30)?;
+        bounds::within("--later-steps", self.later_steps, 1, 1 << 30)?;
+        bounds::within("--batch", self.batch, 1, 1 << 16)?;
+        bounds::learning_rate(self.learning_rate)
+    }
+
     /// Training on task 1, at the levels from `first_level` on.
     fn first(&self, first_level: Timestep) -> TrainingSpec {
         TrainingSpec {

@@ -53,6 +53,8 @@ pub struct Arms {
     pub median_self: f64,
     /// ΔE, closed form: between full energies, each image's own copy counted before.
     pub rise: Vec<f64>,
+    /// E under task 1, own copy counted, and under task 2: closed form.
+    pub energy_before: Vec<f64>,
     /// E under task 2, closed form.
     pub energy_after: Vec<f64>,
     /// −(1/β) log p after task 1 and, without replay, after task 2.
@@ -92,6 +94,7 @@ impl Arms {
             machine_after: trained.after,
             energy: closed.apart,
             rise: closed.rise,
+            energy_before: closed.before,
             energy_after: closed.after,
         })
     }
@@ -130,6 +133,8 @@ fn tensor(x: &Vectors) -> Result<Tensor> {
 struct Closed {
     /// E under the other old images.
     apart: Vec<f64>,
+    /// E under all old images, under all new ones, and the difference.
+    before: Vec<f64>,
     after: Vec<f64>,
     rise: Vec<f64>,
     /// p of each old image (row) for each old image (column).
@@ -158,6 +163,7 @@ impl Closed {
         Ok(Self {
             apart: ask(&old, Some(&own))?.energy,
             rise: after.iter().zip(&before).map(|(after, before)| after - before).collect(),
+            before,
             own: association.iter().step_by(n + 1).copied().collect(),
             after,
             association,

@@ -1,9 +1,10 @@
 //! Two tasks of images as unit vectors, and the inverse temperature at which they have neighbours.
 
 use super::images::ImageSetting;
-use anyhow::{Context, Result, ensure};
+use crate::exit::Fault;
+use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{Device, Tensor};
-use lethe_data::{ReadOptions, Source, detect, read};
+use lethe_data::{DataError, ReadOptions, Source, detect, read};
 use lethe_hopfield::temperature::at_perplexity;
 use lethe_hopfield::{HopfieldEnergy, Representation, Vectors};
 
@@ -23,6 +24,15 @@ pub struct ImageTasks {
     pub inverse_temperature: f64,
 }
 
+/// The refusal of bad images without the protocol's option for them, which the lab does not have.
+fn without_advice(error: DataError) -> anyhow::Error {
+    let words = error.to_string();
+    match words.replace(r#", or leave them out with bad_images = "skip""#, "") {
+        other if other == words => error.into(),
+        other => Fault::Data.because(anyhow!(other)),
+    }
+}
+
 impl ImageTasks {
     /// Reads the images and represents them.
     ///
@@ -38,7 +48,7 @@ impl ImageTasks {
             per_class: Some(setting.per_class),
             ..ReadOptions::default()
         };
-        let images = read(&source, &options)?.images;
+        let images = read(&source, &options).map_err(without_advice)?.images;
         let n_classes = images.classes().len() as u32;
         for class in setting.old_classes.iter().chain(&setting.new_classes) {
             ensure!(*class < n_classes, "classes: expected below {n_classes}, got {class}");

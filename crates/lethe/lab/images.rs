@@ -1,5 +1,6 @@
 //! E5: the closed form and the Boltzmann machine on images, and every selector at equal budget.
 
+use super::bounds;
 use super::image_arms::{Arm, Arms};
 use super::image_tasks::ImageTasks;
 use super::setting::is_above;
@@ -11,6 +12,7 @@ use lethe_report::article::Section;
 use lethe_report::figure::{Axis, Bar, BarChart, Caption, Cloud, Ink, Scatter};
 use lethe_report::number;
 use lethe_report::table::{Cell, Column, Table};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// What is learned, how, and what is replayed.
@@ -32,10 +34,10 @@ pub struct ImageSetting {
     #[arg(long, value_name = "CLASS,..", value_delimiter = ',', default_values_t = [5, 6, 7, 8, 9])]
     pub new_classes: Vec<u32>,
     /// The inverse temperature is the one at which an image has so many neighbours
-    #[arg(long, value_name = "N", default_value_t = 10.)]
+    #[arg(long, value_name = "N", default_value_t = 10., allow_negative_numbers = true)]
     pub perplexity: f64,
     /// Replayed share of task 1
-    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05, allow_negative_numbers = true)]
     pub budget: f64,
     /// Hidden units of the Boltzmann machine
     #[arg(long, value_name = "K", default_value_t = 256)]
@@ -44,11 +46,43 @@ pub struct ImageSetting {
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub steps: u32,
     /// Adam's learning rate
-    #[arg(long, value_name = "RATE", default_value_t = 2e-3)]
+    #[arg(long, value_name = "RATE", default_value_t = 2e-3, allow_negative_numbers = true)]
     pub learning_rate: f64,
     /// The seed of all draws
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     pub seed: u64,
+}
+
+/// Images of a task: matrices of them by themselves are held.
+const IMAGES: usize = 10_000;
+
+impl ImageSetting {
+    fn check(&self) -> Result<()> {
+        let Self { budget, perplexity, .. } = self;
+        ensure!(
+            *budget > 0. && *budget < 1.,
+            "--budget: expected a share between 0 and 1, got {budget:?}"
+        );
+        ensure!(
+            perplexity.is_finite(),
+            "--perplexity: expected a number above 1, got {perplexity:?}"
+        );
+        let classes = [("--old-classes", &self.old_classes), ("--new-classes", &self.new_classes)];
+        for (option, classes) in classes {
+            let distinct: BTreeSet<&u32> = classes.iter().collect();
+            ensure!(
+                distinct.len() == classes.len(),
+                "{option}: expected each once, got {classes:?}"
+            );
+            let most = IMAGES / classes.len().max(1);
+            bounds::within("--per-class", self.per_class, 1, most)?;
+        }
+        bounds::within("--resolution", self.resolution, 1, 256)?;
+        let d = 3 * self.resolution * self.resolution;
+        bounds::within("--hidden", self.hidden, 1, bounds::NUMBERS / d)?;
+        bounds::within("--steps", self.steps, 1, u32::MAX / 4)?;
+        bounds::learning_rate(self.learning_rate)
+    }
 }
 
 /// Groups of old images over which an arm's mitigation is averaged.
@@ -112,11 +146,7 @@ impl Gauge {
 /// # Errors
 /// When data or a setting do not fit, or training diverges.
 pub fn write(setting: &ImageSetting, section: &mut Section) -> Result<()> {
-    ensure!(
-        setting.budget > 0. && setting.budget < 1.,
-        "--budget: expected a share between 0 and 1, got {}",
-        setting.budget
-    );
+    setting.check()?;
     let tasks = ImageTasks::load(setting)?;
     let arms = Arms::measure(setting, &tasks)?;
     section.paragraph(&format!(
@@ -162,6 +192,10 @@ fn mean(
     Ok(bootstrap.mean(&values)?)
 }
 
+/// What the intervals of the claims leave out.
+const ONE_BUFFER: &str =
+    "over images, one buffer of each selector: how else random might have drawn is left out";
+
 /// C4 to C6 of the claim ledger, as questions: the data answer.
 fn write_claims(arms: &Arms, bootstrap: &Bootstrap, section: &mut Section) -> Result<()> {
     for gauge in Gauge::ALL {
@@ -189,7 +223,7 @@ fn write_claims(arms: &Arms, bootstrap: &Bootstrap, section: &mut Section) -> Re
                 all_above(&gaps),
                 id,
                 &format!("{claim} ({})", gauge.name()),
-                &format!("differences {}", words.join(", ")),
+                &format!("differences {}; {ONE_BUFFER}", words.join(", ")),
             );
         }
         let (top, bottom) = (arms.named(Policy::TopEnergy)?, arms.named(Policy::BottomEnergy)?);
@@ -199,7 +233,11 @@ fn write_claims(arms: &Arms, bootstrap: &Bootstrap, section: &mut Section) -> Re
             (top.low > bottom.high || top.high < bottom.low).then_some(top.low > bottom.high),
             "C4",
             &format!("replayed images gain more for themselves under top-energy than under bottom-energy ({})", gauge.name()),
-            &format!("{} against {}", number::interval(&top), number::interval(&bottom)),
+            &format!(
+                "{} against {}; {ONE_BUFFER}",
+                number::interval(&top),
+                number::interval(&bottom)
+            ),
         );
     }
     Ok(())
@@ -337,9 +375,10 @@ fn examples(tasks: &ImageTasks, arms: &Arms) -> Table {
     let mut table = Table::new(&[
         Column::words("example", "Example"),
         Column::numbers("class", "Class"),
-        Column::numbers("energy", "E without its own copy"),
-        Column::numbers("rise", "ΔE, own copy counted before"),
+        Column::numbers("energy_loo", "E without its own copy"),
+        Column::numbers("energy_before", "E before"),
         Column::numbers("energy_after", "E after"),
+        Column::numbers("rise", "ΔE"),
         Column::numbers("machine_before", "−(1/β) log p before"),
         Column::numbers("machine_after", "after, no replay"),
         Column::numbers("machine_raw_rise", "raw ΔE"),
@@ -349,8 +388,9 @@ fn examples(tasks: &ImageTasks, arms: &Arms) -> Table {
             format!("{:016x}", tasks.ids[i]).as_str().into(),
             Cell::Count(u64::from(tasks.labels[i])),
             Cell::Number(arms.energy[i]),
-            Cell::Number(arms.rise[i]),
+            Cell::Number(arms.energy_before[i]),
             Cell::Number(arms.energy_after[i]),
+            Cell::Number(arms.rise[i]),
             Cell::Number(arms.machine_before[i]),
             Cell::Number(arms.machine_after[i]),
             Cell::Number(arms.machine_raw_rise[i]),

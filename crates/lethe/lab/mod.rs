@@ -10,8 +10,10 @@
 //! | E6 bridge to learned scores | [`bridge`] | beyond it |
 
 pub mod boltzmann;
+mod bounds;
 pub mod bridge;
 mod estimators;
+mod family;
 mod image_arms;
 mod image_tasks;
 pub mod images;
@@ -20,5 +22,6 @@ pub mod regimes;
 pub mod replay;
 mod replication;
 pub mod rise;
+mod ruling;
 pub mod school;
 pub mod setting;

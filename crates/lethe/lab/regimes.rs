@@ -1,5 +1,6 @@
 //! E3: where the outlier rises more, over inverse temperature and geometry; and the rule that chooses β.
 
+use super::bounds;
 use super::population;
 use super::setting::Setting;
 use anyhow::{Result, ensure};
@@ -17,14 +18,17 @@ const OVERLAPS: [f64; 6] = [0.05, 0.2, 0.35, 0.5, 0.65, 0.8];
 const CLUSTERS: [usize; 5] = [2, 6, 12, 24, 48];
 const DIMENSIONS: [usize; 6] = [8, 16, 50, 100, 200, 400];
 
+/// Ratios are known to this.
+const KNOWN: f64 = 1e-10;
+
 /// The grids of the maps; what a map does not vary stands at the setting's value.
 #[derive(Args, Clone, Debug)]
 pub struct Grid {
     /// Inverse temperatures of the first map
-    #[arg(long, value_name = "BETA,..", value_delimiter = ',', default_values_t = INVERSE_TEMPERATURES)]
+    #[arg(long, value_name = "BETA,..", value_delimiter = ',', default_values_t = INVERSE_TEMPERATURES, allow_negative_numbers = true)]
     pub inverse_temperatures: Vec<f64>,
     /// Overlaps of the first map
-    #[arg(long, value_name = "C,..", value_delimiter = ',', default_values_t = OVERLAPS)]
+    #[arg(long, value_name = "C,..", value_delimiter = ',', default_values_t = OVERLAPS, allow_negative_numbers = true)]
     pub overlaps: Vec<f64>,
     /// Cluster sizes of the second map
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_values_t = CLUSTERS)]
@@ -35,6 +39,35 @@ pub struct Grid {
 }
 
 impl Grid {
+    fn check(&self) -> Result<()> {
+        let Self { inverse_temperatures, overlaps, clusters, dimensions } = self;
+        let sizes = [
+            ("--inverse-temperatures", inverse_temperatures.len(), overlaps.len()),
+            ("--overlaps", overlaps.len(), 1),
+            ("--clusters", clusters.len(), dimensions.len()),
+            ("--dimensions", dimensions.len(), 1),
+        ];
+        for (option, count, others) in sizes {
+            ensure!(count > 0, "{option}: expected at least one");
+            let most = bounds::PLACES / others.max(1);
+            ensure!(count <= most, "{option}: expected at most {most} of them here, got {count}");
+        }
+        for &beta in inverse_temperatures {
+            bounds::inverse_temperature("--inverse-temperatures", beta)?;
+        }
+        for overlap in overlaps {
+            let is_overlap = (0. ..1.).contains(overlap);
+            ensure!(is_overlap, "--overlaps: expected numbers from 0 to below 1, got {overlap:?}");
+        }
+        for &cluster in clusters {
+            bounds::within("--clusters", cluster, 1, bounds::CLUSTER)?;
+        }
+        for &dimension in dimensions {
+            bounds::within("--dimensions", dimension, 1, bounds::DIMENSION)?;
+        }
+        Ok(())
+    }
+
     /// The grids of the command line's defaults.
     pub fn usual() -> Self {
         Self {
@@ -60,14 +93,18 @@ struct Place {
 /// # Errors
 /// When a grid is empty or a value lies outside its domain.
 pub fn write(setting: &Setting, grid: &Grid, section: &mut Section) -> Result<()> {
+    setting.check()?;
+    grid.check()?;
     section.paragraph(
-        "The outlier rises more than the cluster only where patterns are fixed points of their own without being all \
-         but certain of themselves. Below, everything has merged; far above, every pattern is alone and the energy no \
-         longer tells the isolated from the crowded.",
+        "The outlier rises more than the cluster between two limits. Where all patterns share one fixed point the \
+         ratio is 1; where every pattern is alone and all but certain of itself it tends to 1 again. It is largest \
+         where the cluster's patterns have merged, or nearly so, and the outlier still stands apart.",
     );
     section.law("ratio = E[ΔE outlier] / E[ΔE cluster], to second order in ε");
     let by_temperature = by_temperature(setting, grid)?;
     let by_size = by_size(setting, grid)?;
+    let all: Vec<&Place> = by_temperature.iter().chain(&by_size).collect();
+    write_kinds(&all, section);
     write_claims(&by_temperature, section);
     let (rows, columns) = (labels(&grid.inverse_temperatures), labels(&grid.overlaps));
     write_maps(&by_temperature, (rows, columns), ("inverse temperature β", "overlap c"), section);
@@ -84,8 +121,6 @@ fn labels<T: ToString>(values: &[T]) -> Vec<String> {
 }
 
 fn by_temperature(setting: &Setting, grid: &Grid) -> Result<Vec<Place>> {
-    ensure!(!grid.inverse_temperatures.is_empty(), "--inverse-temperatures: expected at least one");
-    ensure!(!grid.overlaps.is_empty(), "--overlaps: expected at least one");
     let places = grid.inverse_temperatures.iter().flat_map(|&beta| {
         grid.overlaps
             .iter()
@@ -95,8 +130,6 @@ fn by_temperature(setting: &Setting, grid: &Grid) -> Result<Vec<Place>> {
 }
 
 fn by_size(setting: &Setting, grid: &Grid) -> Result<Vec<Place>> {
-    ensure!(!grid.clusters.is_empty(), "--clusters: expected at least one");
-    ensure!(!grid.dimensions.is_empty(), "--dimensions: expected at least one");
     let places = grid.clusters.iter().flat_map(|&cluster| {
         let geometry = move |&dimension| Equiangular { cluster, dimension, ..setting.geometry() };
         grid.dimensions.iter().map(move |d| (geometry(d), setting.inverse_temperature))
@@ -109,33 +142,106 @@ fn look(map: &'static str, places: Vec<(Equiangular, f64)>) -> Result<Vec<Place>
         let exists =
             geometry.cluster.checked_add(2).is_some_and(|least| least <= geometry.dimension);
         let regime = exists.then(|| Regime::of(&geometry, inverse_temperature)).transpose()?;
+        // What lies below it is how far retrieval was from its fixed point.
+        let known = |ratio: f64| (ratio / KNOWN).round() * KNOWN;
+        let regime = regime.map(|regime| Regime { ratio: known(regime.ratio), ..regime });
         Ok(Place { map, geometry, inverse_temperature, regime })
     };
     places.into_par_iter().map(place).collect()
 }
 
+/// Which patterns share a fixed point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    OneForAll,
+    ClusterMerged,
+    EachItsOwn,
+    Between,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::OneForAll, Self::ClusterMerged, Self::Between, Self::EachItsOwn];
+
+    fn of(place: &Place, regime: &Regime) -> Self {
+        match regime.fixed_points {
+            1 => Self::OneForAll,
+            n if n == place.geometry.cluster + 1 => Self::EachItsOwn,
+            2 => Self::ClusterMerged,
+            _ => Self::Between,
+        }
+    }
+
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::OneForAll => "all patterns share one fixed point",
+            Self::ClusterMerged => "the cluster shares one, the outlier has its own",
+            Self::EachItsOwn => "every pattern has its own",
+            Self::Between => "some of the patterns share theirs",
+        }
+    }
+}
+
+fn range(ratios: impl Iterator<Item = f64> + Clone) -> [f64; 2] {
+    [ratios.clone().fold(f64::INFINITY, f64::min), ratios.fold(f64::NEG_INFINITY, f64::max)]
+}
+
+/// The ratios of both maps by kind, and where the largest is.
+fn write_kinds(places: &[&Place], section: &mut Section) {
+    let regimes = || places.iter().filter_map(|place| Some((*place, place.regime?)));
+    let of_kind = |kind: Kind| {
+        let ratios = regimes().filter(|(place, regime)| Kind::of(place, regime) == kind);
+        let ratios: Vec<f64> = ratios.map(|(_, regime)| regime.ratio).collect();
+        let [least, most] = range(ratios.iter().copied()).map(|x| number::with_decimals(x, 3));
+        let n = number::counted(ratios.len(), "place");
+        (!ratios.is_empty()).then(|| format!("{}: {n}, ratio {least} to {most}", kind.in_words()))
+    };
+    section.list(&Kind::ALL.into_iter().filter_map(of_kind).collect::<Vec<String>>());
+    let largest = regimes().max_by(|(_, a), (_, b)| a.ratio.total_cmp(&b.ratio));
+    if let Some((place, regime)) = largest {
+        let Equiangular { cluster, overlap, dimension } = place.geometry;
+        section.paragraph(&format!(
+            "The largest ratio, {}, is at β {}, c {overlap}, n {cluster}, d {dimension}: {}.",
+            number::short(regime.ratio),
+            place.inverse_temperature,
+            Kind::of(place, &regime).in_words()
+        ));
+    }
+}
+
 fn write_claims(places: &[Place], section: &mut Section) {
     let regimes = || places.iter().filter_map(|place| Some((place, place.regime?)));
-    let own =
-        |(place, regime): &(&Place, Regime)| regime.fixed_points == place.geometry.cluster + 1;
-    let apart: Vec<f64> = regimes().filter(own).map(|(_, regime)| regime.ratio).collect();
-    let smallest = apart.iter().copied().fold(f64::INFINITY, f64::min);
+    let apart = regimes().filter(|(place, regime)| Kind::of(place, regime) == Kind::EachItsOwn);
+    let apart: Vec<f64> = apart.map(|(_, regime)| regime.ratio).collect();
+    let known: Vec<f64> = apart.iter().copied().filter(|ratio| *ratio != 1.).collect();
+    let [smallest, _] = range(known.iter().copied());
+    let evidence = if known.is_empty() {
+        format!("{}, none with a ratio that differs from 1", number::counted(apart.len(), "place"))
+    } else {
+        format!(
+            "{}, smallest ratio 1 {} {:.1e}; in {} it is 1 to {KNOWN:.0e}",
+            number::counted(apart.len(), "place"),
+            if smallest < 1. { '−' } else { '+' },
+            (smallest - 1.).abs(),
+            apart.len() - known.len()
+        )
+    };
     section.verdict(
-        (!apart.is_empty()).then_some(smallest > 1.),
+        (!known.is_empty()).then_some(smallest > 1.),
         "inside",
         "wherever every pattern has its own fixed point, the outlier rises more",
-        &format!("{} places, smallest ratio 1 + {:.1e}", apart.len(), smallest - 1.),
+        &evidence,
     );
     let far = |(place, _): &(&Place, Regime)| {
         place.inverse_temperature * (1. - place.geometry.overlap) >= 15.
     };
     let outside: Vec<f64> = regimes().filter(far).map(|(_, regime)| regime.ratio).collect();
-    let largest = outside.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let off = outside.iter().map(|ratio| (ratio - 1.).abs()).fold(0., f64::max);
+    let n = number::counted(outside.len(), "place");
     section.verdict(
-        (!outside.is_empty()).then_some((largest - 1.).abs() <= 1e-3),
+        (!outside.is_empty()).then_some(off <= 1e-3),
         "outside",
         "where β(1 − c) is 15 or more, the ratio is 1 to a thousandth",
-        &format!("{} places, largest ratio 1 + {:.1e}", outside.len(), largest - 1.),
+        &if outside.is_empty() { n } else { format!("{n}, off by {off:.1e} at most") },
     );
 }
 

@@ -1,7 +1,9 @@
 //! E2: what replaying each pattern gains for each other one. The paper, section 5 and app. H.
 
+use super::family::{Family, ORDER};
 use super::replication;
-use super::setting::{Turning, is_above};
+use super::ruling::{Ruling, energy_floor, gain_floor};
+use super::setting::Turning;
 use anyhow::Result;
 use lethe_candlex::rng::Stream;
 use lethe_hopfield::Network;
@@ -10,7 +12,7 @@ use lethe_hopfield::rise::Rises;
 use lethe_hopfield::rotation::Generator;
 use lethe_ledger::statistics::{Bootstrap, Interval};
 use lethe_report::article::Section;
-use lethe_report::figure::{Bar, BarChart, Caption, HeatMap, Ink, Spacing};
+use lethe_report::figure::{Bar, BarChart, Caption, HeatMap, Spacing};
 use lethe_report::number;
 use lethe_report::table::{Cell, Column, Table};
 use rayon::prelude::*;
@@ -18,65 +20,8 @@ use rayon::prelude::*;
 /// Rotations in which every gain is also taken by really adding the pattern.
 const ADDED: usize = 50;
 
-/// Which pattern is replayed for which: the five kinds of the paper, in the order that it claims.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// The outlier, for itself.
-    OutlierSelf,
-    /// A pattern of the cluster, for itself.
-    ClusterSelf,
-    /// One of the cluster for another of it.
-    WithinCluster,
-    /// The outlier for one of the cluster.
-    ClusterFromOutlier,
-    /// One of the cluster for the outlier.
-    OutlierFromCluster,
-}
-
-impl Family {
-    /// All, by net gain.
-    pub const ALL: [Self; 5] = [
-        Self::OutlierSelf,
-        Self::ClusterSelf,
-        Self::WithinCluster,
-        Self::ClusterFromOutlier,
-        Self::OutlierFromCluster,
-    ];
-
-    /// The family of one cell of the map, the cluster having `cluster` patterns.
-    pub fn of(target: usize, source: usize, cluster: usize) -> Self {
-        match (target == cluster, source == cluster) {
-            (true, true) => Self::OutlierSelf,
-            (false, true) => Self::ClusterFromOutlier,
-            (true, false) => Self::OutlierFromCluster,
-            (false, false) if target == source => Self::ClusterSelf,
-            (false, false) => Self::WithinCluster,
-        }
-    }
-
-    /// Its name on pages and in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::OutlierSelf => "outlier self",
-            Self::ClusterSelf => "cluster self",
-            Self::WithinCluster => "within cluster",
-            Self::ClusterFromOutlier => "outlier → cluster",
-            Self::OutlierFromCluster => "cluster → outlier",
-        }
-    }
-
-    fn ink(self) -> Ink {
-        [Ink::RED, Ink::BLUE, Ink::GREEN, Ink::PLUM, Ink::OCHRE][self as usize]
-    }
-}
-
-/// Which family gains more than which: the paper leaves the two between outlier and cluster unordered.
-const ORDER: [[Family; 2]; 4] = [
-    [Family::OutlierSelf, Family::ClusterSelf],
-    [Family::ClusterSelf, Family::WithinCluster],
-    [Family::WithinCluster, Family::ClusterFromOutlier],
-    [Family::WithinCluster, Family::OutlierFromCluster],
-];
+/// Rotations whose maps are held together.
+const TOGETHER: usize = 128;
 
 /// What is kept of one gain.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -105,10 +50,28 @@ pub struct AtAngle {
 impl AtAngle {
     /// Mean net gain of each family.
     pub fn means(&self) -> impl Iterator<Item = f64> {
-        Family::ALL.into_iter().map(|family| {
-            let values = self.family(family, |gain| gain.net);
-            values.iter().sum::<f64>() / values.len() as f64
-        })
+        Family::ALL.into_iter().map(|family| self.mean(family, |gain| gain.net))
+    }
+
+    fn mean(&self, family: Family, of: impl Fn(&Gain) -> f64) -> f64 {
+        let values = self.family(family, of);
+        values.iter().sum::<f64>() / values.len() as f64
+    }
+
+    /// By which share the mean net gain of each family lies above its first order.
+    fn excesses(&self, bootstrap: &Bootstrap, families: &[Family]) -> Result<Vec<Interval>> {
+        let statistic = |counts: &[u32]| {
+            let mut sums = vec![[0.; 2]; families.len()];
+            for (gains, &count) in self.families.iter().zip(counts).filter(|(_, n)| **n > 0) {
+                for (sum, family) in sums.iter_mut().zip(families) {
+                    let gain = gains[*family as usize];
+                    sum[0] += f64::from(count) * gain.net;
+                    sum[1] += f64::from(count) * gain.first_order;
+                }
+            }
+            Some(sums.into_iter().map(|[net, first]| net / first - 1.).collect())
+        };
+        Ok(bootstrap.intervals("gain above its first order", self.families.len(), statistic)?)
     }
 
     fn family(&self, family: Family, of: impl Fn(&Gain) -> f64) -> Vec<f64> {
@@ -171,22 +134,26 @@ fn at_angle(turning: &Turning, rises: &Rises) -> AtAngle {
         constants.chunks(n).zip(*rises).flat_map(of_target).collect()
     };
     let rotations: Vec<&[f64]> = rises.rotations().collect();
-    let cells: Vec<Vec<Gain>> = rotations.par_iter().map(of_rotation).collect();
     let mut sums = vec![Gain::default(); n * n];
-    let mut below = 0;
-    for (cells, rises) in cells.iter().zip(&rotations) {
-        for (at, (sum, cell)) in sums.iter_mut().zip(cells).enumerate() {
-            *sum = plus(*sum, *cell);
-            // Convexity, up to the last digits of both numbers.
-            let slack = 1e-14 * cell.first_order.abs();
-            below += usize::from(rises[at / n] > 0. && cell.net < cell.first_order - slack);
+    let (mut below, mut families) = (0, Vec::with_capacity(rotations.len()));
+    // Maps of all rotations at once would not fit a large cluster.
+    for rotations in rotations.chunks(TOGETHER) {
+        let cells: Vec<Vec<Gain>> = rotations.par_iter().map(of_rotation).collect();
+        for (cells, rises) in cells.iter().zip(rotations) {
+            for (at, (sum, cell)) in sums.iter_mut().zip(cells).enumerate() {
+                *sum = plus(*sum, *cell);
+                // Convexity, up to the last digits of both numbers.
+                let slack = 1e-14 * cell.first_order.abs();
+                below += usize::from(rises[at / n] > 0. && cell.net < cell.first_order - slack);
+            }
+            families.push(family_means(cells, turning.setting.cluster));
         }
     }
-    let count = cells.len() as f64;
+    let count = rotations.len() as f64;
     AtAngle {
         angle: rises.angle,
         map: sums.into_iter().map(|sum| over(sum, count)).collect(),
-        families: cells.iter().map(|cells| family_means(cells, turning.setting.cluster)).collect(),
+        families,
         below,
     }
 }
@@ -220,8 +187,10 @@ fn write_identity(turning: &Turning, section: &mut Section) -> Result<()> {
         .collect::<Result<_>>()?;
     let worst = worst.into_iter().fold(0., f64::max);
     let targets = turning.recalls.len();
+    // Energies are as exact as they are large.
+    let largest = turning.recalls.iter().map(|recall| recall.energy.abs()).fold(1., f64::max);
     section.verdict(
-        worst <= 1e-12,
+        worst <= 1e-12 * largest,
         "A4",
         "adding the pattern (eq. 13) and the logarithm (eq. 14) agree",
         &format!(
@@ -254,39 +223,65 @@ fn write_claims(turning: &Turning, found: &AtAngle, section: &mut Section) -> Re
     let bootstrap = turning.setting.bootstrap();
     let families: Vec<Family> = present(turning).collect();
     let is_present = |pair: &&[Family; 2]| pair.iter().all(|family| families.contains(family));
-    for [more, less] in ORDER.iter().filter(is_present) {
+    for pair @ [more, less] in ORDER.iter().filter(is_present) {
         let gap = gap(&bootstrap, found, *more, *less)?;
-        section.verdict(
-            is_above(&gap),
+        let gains = pair.map(|family| found.mean(family, |gain| gain.net));
+        let largest = pair.map(|family| susceptibility(association(turning, family)));
+        let floor = gain_floor(turning, largest[0].max(largest[1]), &gains);
+        Ruling::above(&gap, floor).write(
+            section,
             "A5",
             &format!("{} gains more than {}, ε {}", more.name(), less.name(), found.angle),
             &format!("difference {}", number::interval(&gap)),
         );
     }
-    let means = |family, of: fn(&Gain) -> f64| {
-        let values = found.family(family, of);
-        values.iter().sum::<f64>() / values.len() as f64
+    write_first_order(turning, found, section)?;
+    write_replication(turning, found, section);
+    Ok(())
+}
+
+/// A6: the higher orders grow with the angle, 3 % at the appendices', 17 % at the main text's.
+fn write_first_order(turning: &Turning, found: &AtAngle, section: &mut Section) -> Result<()> {
+    let families: Vec<Family> = present(turning).collect();
+    let is_known = |family: &Family| {
+        let floor = gain_floor(turning, susceptibility(association(turning, *family)), &[]);
+        found.mean(*family, |gain| gain.first_order).abs() > 1e3 * floor
     };
-    let excess =
-        |family| means(family, |gain| gain.net) / means(family, |gain| gain.first_order) - 1.;
-    // The higher orders grow with the angle: 3 % at the appendices', 17 % at the main text's.
-    let bound = [(0.02, 0.03), (0.05, 0.17)].into_iter().find(|(angle, _)| found.angle <= *angle);
+    let claim =
+        |within: &str| format!("net gain is susceptibility times rise{within}, ε {}", found.angle);
+    if !families.iter().all(is_known) {
+        let ruling = Ruling::rounding(energy_floor(turning));
+        ruling.write(section, "A6", &claim(""), "gains are of the size of energies' rounding");
+        return Ok(());
+    }
+    let excesses = found.excesses(&turning.setting.bootstrap(), &families)?;
+    let bound = [(0.02, 0.03), (0.05, 0.17)];
+    let bound = bound.into_iter().find(|(angle, _)| found.angle.abs() <= *angle);
     let bound = bound.map(|(_, bound)| bound);
+    let ruling = bound.map_or(Ruling::undecided("so large an angle is beyond it"), |bound| {
+        Ruling::within(&excesses, bound)
+    });
     let within = bound.map_or(String::new(), |bound| format!(" to {}", number::percent(bound)));
-    let largest = families.iter().map(|&family| excess(family)).fold(f64::NEG_INFINITY, f64::max);
-    let smallest = families.iter().map(|&family| excess(family)).fold(f64::INFINITY, f64::min);
-    section.verdict(
-        bound.map(|bound| largest.abs().max(smallest.abs()) <= bound),
+    let ends = |of: fn(&Interval) -> f64| {
+        let values = excesses.iter().map(of);
+        (values.clone().fold(f64::INFINITY, f64::min), values.fold(f64::NEG_INFINITY, f64::max))
+    };
+    let ((smallest, largest), (low, _), (_, high)) =
+        (ends(|e| e.estimate), ends(|e| e.low), ends(|e| e.high));
+    ruling.write(
+        section,
         "A6",
-        &format!("net gain is susceptibility times rise{within}, ε {}", found.angle),
+        &claim(&within),
         &format!(
-            "exact means lie {} to {} above the first order; {} of single gains below it where the energy rose",
+            "exact means lie {} to {} above the first order, intervals from {} to {}; {} of single gains below it \
+             where the energy rose",
             number::percent(smallest),
             number::percent(largest),
+            number::percent(low),
+            number::percent(high),
             found.below
         ),
     );
-    write_replication(turning, found, section);
     Ok(())
 }
 
@@ -306,8 +301,9 @@ fn write_replication(turning: &Turning, found: &AtAngle, section: &mut Section) 
     });
     let errors: Vec<f64> = errors.collect();
     let words: Vec<String> = errors.iter().map(|error| number::with_decimals(*error, 2)).collect();
-    section.verdict(
-        errors.iter().all(|error| error.abs() <= 3.),
+    let agree = || Ruling::decided(errors.iter().all(|error| error.abs() <= 3.));
+    Ruling::of_many(found.families.len(), agree).write(
+        section,
         "published",
         &format!("the mean net gains are those of the public replication, ε {}", found.angle),
         &format!("{} standard errors away", words.join(", ")),

@@ -2,7 +2,7 @@
 //!
 //! Source: keymen6303-lgtm/memory-replay-lab, `replication_summary.json`: means over 2000 rotations.
 
-use super::replay::Family;
+use super::family::Family;
 
 /// Means at one angle.
 pub struct Reference {

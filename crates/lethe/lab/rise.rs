@@ -1,7 +1,8 @@
 //! E1: how far the energies of the cluster and of the outlier rise when the task turns. The paper, section 4 and app. E.
 
 use super::replication;
-use super::setting::{Turning, is_above};
+use super::ruling::{Ruling, energy_floor, rise_floor};
+use super::setting::Turning;
 use anyhow::Result;
 use lethe_hopfield::rise::{Rises, energy_rises, expected_rise};
 use lethe_ledger::statistics::Interval;
@@ -10,7 +11,7 @@ use lethe_report::figure::{Axis, Bar, BarChart, Caption, Ink, LineChart, Series}
 use lethe_report::number;
 use lethe_report::table::{Cell, Column, Table};
 
-/// Angles at which the second-order law is followed, and rotations at each.
+/// Angles at which the second-order law is followed, and rotations at each: no more than were asked for.
 const LADDER: [f64; 8] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8];
 const LADDER_ROTATIONS: usize = 200;
 
@@ -80,16 +81,17 @@ fn write_claims(turning: &Turning, all: &[AtAngle], section: &mut Section) -> Re
     let n = turning.setting.cluster;
     let energies: Vec<f64> = turning.recalls.iter().map(|recall| recall.energy).collect();
     let highest = energies[..n].iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    section.verdict(
-        energies[n] > highest,
+    Ruling::exact(energies[n] - highest, energy_floor(turning)).write(
+        section,
         "A1",
         "the outlier's fixed point lies higher than the cluster's",
         &format!("E {} against {}", digits(energies[n]), digits(highest)),
     );
     for found in all {
         let angle = found.rises.angle;
-        section.verdict(
-            is_above(&found.difference),
+        let means = [found.outlier.estimate, found.cluster.estimate];
+        Ruling::above(&found.difference, rise_floor(turning, &means)).write(
+            section,
             "A2",
             &format!("the outlier rises more than the cluster, ε {angle}"),
             &format!(
@@ -98,21 +100,48 @@ fn write_claims(turning: &Turning, all: &[AtAngle], section: &mut Section) -> Re
                 number::percent(found.share)
             ),
         );
-        let off = [&found.outlier, &found.cluster]
-            .iter()
-            .zip(found.expected)
-            .map(|(found, expected)| (found.estimate / expected - 1.).abs())
-            .fold(0., f64::max);
-        section.verdict(
-            // The formula is of second order: what it leaves out grows with the angle.
-            (angle <= 0.05).then_some(off <= if angle <= 0.02 { 0.03 } else { 0.05 }),
-            "A3",
-            &format!("the second-order formula gives the mean rise, ε {angle}"),
-            &format!("off by {} at most", number::percent(off)),
-        );
+        write_second_order(turning, found, section);
     }
     write_replication(turning, all, section);
     Ok(())
+}
+
+/// A3: the formula is of second order, and what it leaves out grows with the angle.
+fn write_second_order(turning: &Turning, found: &AtAngle, section: &mut Section) {
+    let angle = found.rises.angle;
+    let off: Vec<Interval> = [&found.outlier, &found.cluster]
+        .into_iter()
+        .zip(found.expected)
+        .map(|(found, expected)| {
+            let off = |mean: f64| mean / expected - 1.;
+            Interval {
+                estimate: off(found.estimate),
+                low: off(found.low),
+                high: off(found.high),
+                ..*found
+            }
+        })
+        .collect();
+    let floor = energy_floor(turning);
+    // A thousandth of the rises themselves is to be known.
+    let ruling = if !found.expected.iter().all(|expected| *expected > 1e3 * floor) {
+        Ruling::rounding(floor)
+    } else if angle.abs() <= 0.05 {
+        Ruling::within(&off, if angle.abs() <= 0.02 { 0.03 } else { 0.05 })
+    } else {
+        Ruling::undecided("so large an angle is beyond it")
+    };
+    let percent = |x: f64| number::percent(x);
+    let words = |off: &Interval| {
+        let [estimate, low, high] = [off.estimate, off.low, off.high].map(percent);
+        format!("{estimate} [{low}, {high}]")
+    };
+    ruling.write(
+        section,
+        "A3",
+        &format!("the second-order formula gives the mean rise, ε {angle}"),
+        &format!("outlier off by {}, cluster by {}", words(&off[0]), words(&off[1])),
+    );
 }
 
 /// The largest of a number over all fixed points.
@@ -133,8 +162,9 @@ fn write_replication(turning: &Turning, all: &[AtAngle], section: &mut Section) 
             .zip(reference.rises)
             .map(|(ours, theirs)| replication::standard_errors(ours, theirs));
         let errors: Vec<f64> = errors.collect();
-        section.verdict(
-            errors.iter().all(|error| error.abs() <= 3.),
+        let agree = || Ruling::decided(errors.iter().all(|error| error.abs() <= 3.));
+        Ruling::of_many(found.rises.rotations().len(), agree).write(
+            section,
             "published",
             &format!("the mean rises are those of the public replication, ε {}", reference.angle),
             &format!(
@@ -180,7 +210,9 @@ fn write_bars(turning: &Turning, all: &[AtAngle], section: &mut Section) {
 fn write_ladder(turning: &Turning, section: &mut Section) -> Result<()> {
     let cluster = turning.setting.cluster;
     let stream = turning.setting.rotations();
-    let found = energy_rises(&turning.network, &turning.points, &LADDER, LADDER_ROTATIONS, stream)?;
+    let asked = turning.rises.iter().map(|rises| rises.rotations().len()).max();
+    let rotations = asked.unwrap_or(0).min(LADDER_ROTATIONS);
+    let found = energy_rises(&turning.network, &turning.points, &LADDER, rotations, stream)?;
     let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
     let measured = |of: &dyn Fn(&Rises) -> Vec<f64>| {
         found.iter().map(|rises| (rises.angle, mean(of(rises)))).collect()
@@ -210,10 +242,8 @@ fn write_ladder(turning: &Turning, section: &mut Section) -> Result<()> {
         (Ink::RED.dashed(), "outlier, second order".to_owned()),
         (Ink::BLUE.dashed(), "cluster, second order".to_owned()),
     ];
-    let caption = format!(
-        "{}; mean over {LADDER_ROTATIONS} rotations at each angle.",
-        turning.setting.in_words()
-    );
+    let caption =
+        format!("{}; mean over {rotations} rotations at each angle.", turning.setting.in_words());
     section.figure(&[chart.draw()], &legend, &caption);
     Ok(())
 }

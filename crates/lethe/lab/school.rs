@@ -1,7 +1,8 @@
 //! How the Boltzmann machine learns its tasks: teachers, replay, and what its energies are read at.
 
+use super::bounds;
 use super::setting::{Setting, Turning};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use lethe_candlex::rng::{Seed, Stream};
 use lethe_hopfield::Vectors;
@@ -14,9 +15,9 @@ use lethe_hopfield::rotation::Generator;
 #[derive(Args, Clone, Debug)]
 pub struct Machine {
     /// Angle eps of the rotations
-    #[arg(long, value_name = "EPS", default_value_t = 0.05)]
+    #[arg(long, value_name = "EPS", default_value_t = 0.05, allow_negative_numbers = true)]
     pub angle: f64,
-    /// Random rotations, each a second task learned anew under every replay arm
+    /// Random rotations, at least 2, claims being decided from 30 on: each a second task learned anew under every replay arm
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub rotations: usize,
     /// Hidden units, at least one for each pattern; a replayed pattern begins with a unit of its own beside them
@@ -25,12 +26,12 @@ pub struct Machine {
     /// Adam on fresh samples of the teacher, or L-BFGS on a fixed set of them
     #[arg(long, value_enum, default_value_t = Optimizer::Adam)]
     pub optimizer: Optimizer,
-    /// Adam steps on task 2, and twice as many on task 1
-    #[arg(long, value_name = "N", default_value_t = 2000)]
-    pub steps: u32,
-    /// Adam's learning rate; it falls to 0 over the last fifth
-    #[arg(long, value_name = "RATE", default_value_t = 2e-3)]
-    pub learning_rate: f64,
+    /// Adam steps on task 2, and twice as many on task 1 [default: 2000]
+    #[arg(long, value_name = "N")]
+    pub steps: Option<u32>,
+    /// Adam's learning rate; it falls to 0 over the last fifth [default: 0.002]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
+    pub learning_rate: Option<f64>,
     /// Samples in a batch of Adam; L-BFGS is given sixteen times as many, once
     #[arg(long, value_name = "N", default_value_t = 512)]
     pub batch: usize,
@@ -116,14 +117,38 @@ impl Arm {
 pub type Learned = [Vec<Vec<f64>>; Scale::ALL.len()];
 
 impl Machine {
+    /// Refuses what cannot be trained, or not within a machine's memory.
+    ///
+    /// # Errors
+    /// Naming the option.
+    pub fn check(&self, setting: &Setting) -> Result<()> {
+        bounds::angle("--angle", self.angle)?;
+        bounds::within("--rotations", self.rotations, 2, 10_000)?;
+        bounds::within("--hidden", self.hidden, 1, 4096)?;
+        bounds::within("--batch", self.batch, 1, bounds::NUMBERS / FIXED_SET / setting.dimension)?;
+        if self.optimizer == Optimizer::Lbfgs {
+            let expected = "expected with --optimizer adam alone, L-BFGS has neither";
+            ensure!(self.steps.is_none(), "--steps: {expected}");
+            ensure!(self.learning_rate.is_none(), "--learning-rate: {expected}");
+        }
+        bounds::within("--steps", self.recipe().steps, 1, u32::MAX / 4)?;
+        bounds::learning_rate(self.recipe().learning_rate)
+    }
+
+    /// Adam's.
+    fn recipe(&self) -> Recipe {
+        Recipe {
+            steps: self.steps.unwrap_or(2000),
+            learning_rate: self.learning_rate.unwrap_or(2e-3),
+        }
+    }
+
     /// The recipe in words.
     pub fn in_words(&self) -> String {
         match self.optimizer {
             Optimizer::Adam => {
-                format!(
-                    "{} Adam steps of {} samples a task, rate {}",
-                    self.steps, self.batch, self.learning_rate
-                )
+                let Recipe { steps, learning_rate } = self.recipe();
+                format!("{steps} Adam steps of {} samples a task, rate {learning_rate}", self.batch)
             }
             Optimizer::Lbfgs => format!("L-BFGS on {} samples a task", FIXED_SET * self.batch),
         }
@@ -236,10 +261,8 @@ impl<'a> School<'a> {
         sources: &[&dyn Source],
         learners: &[Learner],
     ) -> Result<Vec<BoltzmannMachine>> {
-        let recipe =
-            Recipe { steps: self.machine.steps, learning_rate: self.machine.learning_rate };
         match self.machine.optimizer {
-            Optimizer::Adam => Ok(boltzmann::train(sources, learners, &recipe)?),
+            Optimizer::Adam => Ok(boltzmann::train(sources, learners, &self.machine.recipe())?),
             Optimizer::Lbfgs => learners.iter().map(|learner| descend(sources, learner)).collect(),
         }
     }

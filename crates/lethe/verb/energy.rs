@@ -1,15 +1,14 @@
 //! `lethe energy`: Hopfield energies of a user's own arrays.
 
-use super::say;
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use clap::{Args, ValueEnum};
 use lethe::candlex::finite::ensure_finite;
 use lethe::candlex::weights::{WeightFile, serialize};
-use lethe::exit::Fault;
+use lethe::exit::{Fault, fault_of, of_output, tell};
 use lethe::hopfield::Vectors;
 use lethe::kernels::hopfield_energy::{Answer, Form, Question, Wanted, energy};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Hopfield energies of queries under stored patterns.
 ///
@@ -18,7 +17,8 @@ use std::path::PathBuf;
 ///   distance  E(x) = -(1/B) log (1/M) sum_m exp(-B/2 |x - p_m|^2)
 /// The output holds `energy` [n], `entropy` [n] of the softmax in nats, `retrieved` [n, d] = sum_m softmax_m p_m and
 /// `gradient` [n, d] = x - retrieved, in 64-bit floats; sums are taken in 64 bits, products in 64 bits where both
-/// inputs are F64 and in 32 bits otherwise, the association always in 64.
+/// inputs are F64 and in 32 bits otherwise, the association always in 64. Energies and entropies of 32-bit inputs are
+/// those of 32-bit products: where large logits nearly tie, an entropy may be off by some thousandths of itself.
 /// The matrix of all similarities is never held, unless `--association` asks for it: memory does not grow with n times M.
 /// With masses a_m, a pattern counts a_m times: exp(..) becomes a_m exp(..), and 1/M one over their sum.
 #[derive(Args)]
@@ -34,7 +34,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     patterns: PathBuf,
     /// B > 0, in the inverse unit of |x|^2
-    #[arg(long, value_name = "B")]
+    #[arg(long, value_name = "B", allow_negative_numbers = true)]
     inverse_temperature: f64,
     /// The similarity
     #[arg(long, value_enum)]
@@ -42,7 +42,7 @@ pub struct Arguments {
     /// Query i leaves pattern i out: for queries that are the first patterns
     #[arg(long)]
     leave_one_out: bool,
-    /// safetensors file with the tensor `masses` [M], positive: how often each pattern counts
+    /// safetensors file with the tensor `masses` [M] or [M, 1], integers or floats, positive: how often each pattern counts
     #[arg(long, value_name = "FILE")]
     masses: Option<PathBuf>,
     /// Write `association` [n, M] as well, the softmax itself
@@ -87,11 +87,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     for (name, tensor) in &tensors {
         ensure_finite(name, tensor).map_err(|error| Fault::Data.because(error))?;
     }
-    lethe::ledger::durable::write_file(&arguments.out, &serialize(&tensors, None)?)?;
+    let bytes = serialize(&tensors, None)?;
+    lethe::ledger::durable::write_file(&arguments.out, &bytes).map_err(of_output)?;
     let names: Vec<&str> = tensors.iter().map(|(name, _)| *name).collect();
     let n = input.queries.dim(0)?;
-    say(&format!("{}: {} of {n} queries", arguments.out.display(), names.join(", ")));
-    Ok(())
+    tell(&format!("{}: {} of {n} queries", arguments.out.display(), names.join(", ")))
 }
 
 fn input(arguments: &Arguments) -> Result<Input> {
@@ -100,13 +100,25 @@ fn input(arguments: &Arguments) -> Result<Input> {
         let out = arguments.out.display();
         return Err(Fault::Usage.because(anyhow!("--out: {out} is an input")));
     }
-    let (mut queries, mut patterns) =
-        (WeightFile::open(&arguments.queries)?, WeightFile::open(&arguments.patterns)?);
+    check_place(&arguments.out)?;
+    let (mut queries, mut patterns) = (open(&arguments.queries)?, open(&arguments.patterns)?);
     let is_wide = is_wide(&queries, "queries")? && is_wide(&patterns, "patterns")?;
     let dtype = if is_wide { DType::F64 } else { DType::F32 };
     let (queries, patterns) =
         (read(&mut queries, "queries", dtype)?, read(&mut patterns, "patterns", dtype)?);
-    let n = queries.dim(0)?;
+    let (n, m) = (queries.dim(0)?, patterns.dim(0)?);
+    let (d, depth) = (queries.dim(1)?, patterns.dim(1)?);
+    if d != depth {
+        let error = anyhow!(
+            "{}: `patterns`: expected [M, {d}] as `queries` are [{n}, {d}], got [{m}, {depth}]",
+            arguments.patterns.display()
+        );
+        return Err(Fault::Data.because(error));
+    }
+    check_size("--updates", arguments.updates.unwrap_or(0), n * d)?;
+    if arguments.association {
+        check_size("--association: patterns", m, n)?;
+    }
     if arguments.leave_one_out && n > patterns.dim(0)? {
         let error = anyhow!(
             "--leave-one-out: query i leaves pattern i out, but there are {n} queries and {} patterns",
@@ -114,12 +126,69 @@ fn input(arguments: &Arguments) -> Result<Input> {
         );
         return Err(Fault::Usage.because(error));
     }
-    let masses = arguments.masses.as_ref().map(|path| {
-        let masses = WeightFile::open(path)?.tensor("masses")?;
-        Ok::<_, anyhow::Error>(masses.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?)
-    });
+    let masses = arguments.masses.as_ref().map(|path| masses(path, m)).transpose()?;
     let own = arguments.leave_one_out.then(|| (0..n).map(Some).collect());
-    Ok(Input { queries, patterns, masses: masses.transpose()?, own })
+    Ok(Input { queries, patterns, masses, own })
+}
+
+/// Numbers of one output tensor: four gigabytes.
+const LARGEST: usize = 1 << 29;
+
+fn check_size(option: &str, count: usize, each: usize) -> Result<()> {
+    let most = (LARGEST / each).saturating_sub(1);
+    if count > most {
+        let error = anyhow!(
+            "{option}: expected at most {most}, as each is {each} numbers of the output, got {count}"
+        );
+        return Err(Fault::Usage.because(error));
+    }
+    Ok(())
+}
+
+/// Refuses an output that has no place, before anything is read.
+fn check_place(out: &Path) -> Result<()> {
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let is_there = folder.is_none_or(Path::is_dir);
+    if !is_there || out.is_dir() {
+        let error =
+            anyhow!("--out: expected a file in a folder that is there, got {}", out.display());
+        return Err(Fault::Held.because(error));
+    }
+    Ok(())
+}
+
+/// What is wrong with a user's own file is wrong with the data.
+fn of_input(error: impl Into<anyhow::Error>) -> anyhow::Error {
+    let error = error.into();
+    match fault_of(&error) {
+        Fault::Untrustworthy | Fault::Bug => Fault::Data.because(error),
+        _ => error,
+    }
+}
+
+fn open(path: &Path) -> Result<WeightFile> {
+    if path.is_dir() {
+        let error = anyhow!("{}: expected a safetensors file, got a folder", path.display());
+        return Err(Fault::Data.because(error));
+    }
+    WeightFile::open(path).map_err(of_input)
+}
+
+/// One positive number for each of `m` patterns.
+fn masses(path: &Path, m: usize) -> Result<Vec<f64>> {
+    let masses = open(path)?.tensor("masses").map_err(of_input)?;
+    let masses = masses.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    let check = || {
+        let (path, n) = (path.display(), masses.len());
+        ensure!(n == m, "{path}: `masses`: expected {m}, one for each pattern, got {n}");
+        let bad = masses.iter().enumerate().find(|(_, mass)| !(**mass > 0. && mass.is_finite()));
+        if let Some((i, mass)) = bad {
+            bail!("{path}: `masses`: expected positive, finite numbers, got {mass} at {i}");
+        }
+        Ok(())
+    };
+    check().map_err(|error: anyhow::Error| Fault::Data.because(error))?;
+    Ok(masses)
 }
 
 /// Every tensor that was asked for, in the order of their names.
@@ -191,12 +260,12 @@ fn path(arguments: &Arguments, input: &Input, updates: usize) -> Result<(Tensor,
 }
 
 fn is_wide(file: &WeightFile, name: &str) -> Result<bool> {
-    Ok(format!("{:?}", file.info(name)?.dtype) == "F64")
+    Ok(format!("{:?}", file.info(name).map_err(of_input)?.dtype) == "F64")
 }
 
 fn read(file: &mut WeightFile, name: &str, dtype: DType) -> Result<Tensor> {
     let path = file.path().display().to_string();
-    let tensor = file.tensor(name)?;
+    let tensor = file.tensor(name).map_err(of_input)?;
     let check = || {
         ensure!(tensor.rank() == 2, "{path}: `{name}`: expected [n, d], got {:?}", tensor.dims());
         ensure!(tensor.elem_count() > 0, "{path}: `{name}`: empty: {:?}", tensor.dims());

@@ -1,22 +1,21 @@
 //! `lethe mhn`: the theory lab, one experiment or the quick ones.
 
-use super::say;
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use lethe::exit::{Fault, otherwise};
+use lethe::exit::{Fault, of_output, otherwise, tell};
 use lethe::lab::bridge::Learning;
 use lethe::lab::images::ImageSetting;
 use lethe::lab::regimes::Grid;
 use lethe::lab::school::Machine;
 use lethe::lab::setting::{Setting, Turning, Turns};
 use lethe::lab::{boltzmann, bridge, images, regimes, replay, rise};
-use lethe::report::article::{Article, Section};
-use std::path::PathBuf;
+use lethe::report::article::{Article, claim};
+use std::path::{Path, PathBuf};
 
 /// The modern Hopfield network itself: the paper's exact parts, reproduced in seconds, and what lies beyond them.
 ///
 /// Without an experiment: rise, replay and regimes on one page.
-/// Each writes a page with its figures and claims, and its numbers as CSV beside it.
+/// Each writes a page with its figures and claims, and its numbers as CSV beside it, into a folder of the page's name.
 #[derive(Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -48,7 +47,7 @@ enum Experiment {
 /// Where pages go.
 #[derive(Args)]
 struct Out {
-    /// Folder of the page and its tables
+    /// Folder in which the page has its own: DIR/rise/rise.html; a folder there that holds others' files is refused
     #[arg(long, value_name = "DIR", default_value = "runs/mhn")]
     out: PathBuf,
 }
@@ -108,50 +107,44 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 fn run_experiment(arguments: &Arguments) -> Result<()> {
     match &arguments.experiment {
-        None => quick(&arguments.quick),
-        Some(Experiment::Rise(turned)) => {
+        None => arguments.quick.out.page("mhn", || quick(&arguments.quick)),
+        Some(Experiment::Rise(turned)) => turned.out.page("rise", || {
             let turning = Turning::measure(&turned.setting, &turned.turns)?;
             let mut article = turned.article("Energy rise");
             article.section("rise", RISE, |section| rise::write(&turning, section))?;
-            finish(&article, &turned.out, "rise")
-        }
-        Some(Experiment::Replay(turned)) => {
+            Ok(article)
+        }),
+        Some(Experiment::Replay(turned)) => turned.out.page("replay", || {
             let turning = Turning::measure(&turned.setting, &turned.turns)?;
             let mut article = turned.article("Replay gain");
             article.section("replay", REPLAY, |section| replay::write(&turning, section))?;
-            finish(&article, &turned.out, "replay")
+            Ok(article)
+        }),
+        Some(Experiment::Regimes(Mapped { setting, grid, out })) => out.page("regimes", || {
+            let mut article = Article::new("Regimes", setting.in_words());
+            let write = |section: &mut _| regimes::write(setting, grid, section);
+            article.section("regimes", REGIMES, write)?;
+            Ok(article)
+        }),
+        Some(Experiment::Boltzmann(Trained { setting, machine, out })) => {
+            out.page("boltzmann", || {
+                let mut article = Article::new("Boltzmann machine", facts(setting));
+                let write = |section: &mut _| boltzmann::write(setting, machine, section);
+                article.section("boltzmann", BOLTZMANN, write)?;
+                Ok(article)
+            })
         }
-        Some(Experiment::Regimes(mapped)) => {
-            let mut article = Article::new("Regimes", mapped.setting.in_words());
-            article.section("regimes", REGIMES, |section| {
-                regimes::write(&mapped.setting, &mapped.grid, section)
-            })?;
-            finish(&article, &mapped.out, "regimes")
-        }
-        Some(Experiment::Boltzmann(trained)) => {
-            let Trained { setting, machine, out } = trained;
-            let facts = format!("{} · seed {}", setting.in_words(), setting.seed);
-            let mut article = Article::new("Boltzmann machine", facts);
-            article.section("boltzmann", BOLTZMANN, |section| {
-                boltzmann::write(setting, machine, section)
-            })?;
-            finish(&article, out, "boltzmann")
-        }
-        Some(Experiment::Bridge(bridged)) => {
-            let Bridged { setting, learning, out } = bridged;
-            let facts = format!("{} · seed {}", setting.in_words(), setting.seed);
-            let mut article = Article::new("Bridge", facts);
-            article
-                .section("bridge", BRIDGE, |section| bridge::write(setting, learning, section))?;
-            finish(&article, out, "bridge")
-        }
-        Some(Experiment::Images(pictured)) => {
-            let facts = format!("seed {}", pictured.setting.seed);
-            let mut article = Article::new("Images", facts);
-            article
-                .section("images", IMAGES, |section| images::write(&pictured.setting, section))?;
-            finish(&article, &pictured.out, "images")
-        }
+        Some(Experiment::Bridge(Bridged { setting, learning, out })) => out.page("bridge", || {
+            let mut article = Article::new("Bridge", facts(setting));
+            let write = |section: &mut _| bridge::write(setting, learning, section);
+            article.section("bridge", BRIDGE, write)?;
+            Ok(article)
+        }),
+        Some(Experiment::Images(Pictured { setting, out })) => out.page("images", || {
+            let mut article = Article::new("Images", format!("seed {}", setting.seed));
+            article.section("images", IMAGES, |section| images::write(setting, section))?;
+            Ok(article)
+        }),
     }
 }
 
@@ -162,15 +155,18 @@ const BOLTZMANN: &str = "Boltzmann machine (E4)";
 const BRIDGE: &str = "Bridge to learned scores (E6)";
 const IMAGES: &str = "Images (E5)";
 
-fn quick(turned: &Turned) -> Result<()> {
+fn facts(setting: &Setting) -> String {
+    format!("{} · seed {}", setting.in_words(), setting.seed)
+}
+
+fn quick(turned: &Turned) -> Result<Article> {
     let turning = Turning::measure(&turned.setting, &turned.turns)?;
     let mut article = turned.article("The modern Hopfield network");
     article.section("rise", RISE, |section| rise::write(&turning, section))?;
     article.section("replay", REPLAY, |section| replay::write(&turning, section))?;
-    article.section("regimes", REGIMES, |section: &mut Section| {
-        regimes::write(&turned.setting, &Grid::usual(), section)
-    })?;
-    finish(&article, &turned.out, "mhn")
+    let write = |section: &mut _| regimes::write(&turned.setting, &Grid::usual(), section);
+    article.section("regimes", REGIMES, write)?;
+    Ok(article)
 }
 
 impl Turned {
@@ -185,14 +181,27 @@ impl Turned {
     }
 }
 
-/// Says the claims, writes the page and its tables, and names the page.
-fn finish(article: &Article, out: &Out, name: &str) -> Result<()> {
-    for claim in article.claims() {
-        say(claim);
+impl Out {
+    /// Makes the folder of the page `name`, the page, and says its claims and where it is.
+    ///
+    /// The folder comes first: what cannot be written need not be computed. A failure takes the empty folder away again.
+    fn page(&self, name: &str, make: impl FnOnce() -> Result<Article>) -> Result<()> {
+        let folder = self.out.join(name);
+        let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let new: Vec<&Path> = folder.ancestors().take_while(is_missing).collect();
+        let outcome = claim(&folder, name).map_err(|error| Fault::Held.because(error));
+        let outcome = outcome.and_then(|()| write(&make()?, &folder, name));
+        if outcome.is_err() {
+            // Only empty folders can be removed so.
+            new.into_iter().for_each(|folder| _ = std::fs::remove_dir(folder));
+        }
+        outcome
     }
-    let written = article.write(&out.out, name)?;
-    if let Some(page) = written.first() {
-        say(&page.display().to_string());
-    }
-    Ok(())
+}
+
+/// Writes the page and its tables, says the claims, and names the page.
+fn write(article: &Article, folder: &Path, name: &str) -> Result<()> {
+    let written = article.write(folder, name).map_err(of_output)?;
+    article.claims().try_for_each(tell)?;
+    written.first().map_or(Ok(()), |page| tell(&page.display().to_string()))
 }

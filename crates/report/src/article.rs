@@ -25,7 +25,7 @@
 //! assert_eq!(written, [folder.path().join("rise.html"), folder.path().join("rise.csv")]);
 //! ```
 
-use crate::document::Document;
+use crate::document::{Document, MARK};
 use crate::error::{Error, Result};
 use crate::figure::{Figure, Ink};
 use crate::markup::Markup;
@@ -96,23 +96,24 @@ impl Article {
     }
 
     /// Writes `folder/<name>.html` and `folder/<table>.csv` for each table, and returns their
-    /// paths, the page first. The folder is made where it is missing.
+    /// paths, the page first. The folder is the page's own, and made where it is missing.
     ///
     /// # Errors
     /// [`Error::Article`] for a name that is no file name or stands twice, and for a table with a
-    /// row that does not fit: nothing is written then. [`Error::Io`] and [`Error::Ledger`] for what
-    /// the operating system refuses.
+    /// row that does not fit, and what [`claim`] refuses: nothing is written then. [`Error::Io`] and
+    /// [`Error::Ledger`] for what the operating system refuses.
     pub fn write(&self, folder: impl AsRef<Path>, name: &str) -> Result<Vec<PathBuf>> {
         self.check(name)?;
         let folder = folder.as_ref();
-        fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
+        claim(folder, name)?;
         let mut written = vec![folder.join(format!("{name}.html"))];
+        // The page first: it marks the folder as ours, so that what was broken off can be written again.
+        durable::write_file(&written[0], self.page().as_bytes())?;
         for (table, content) in self.tables() {
             let path = folder.join(csv(table));
             durable::write_file(&path, content.to_csv().as_bytes())?;
             written.push(path);
         }
-        durable::write_file(&written[0], self.page().as_bytes())?;
         Ok(written)
     }
 
@@ -157,6 +158,27 @@ impl Article {
 
     fn error(&self, thing: String, expected: impl Into<String>, got: String) -> Error {
         Error::Article { article: self.title.clone(), thing, expected: expected.into(), got }
+    }
+}
+
+/// Makes the folder of the page `name`, where it is missing: before anything is computed.
+///
+/// # Errors
+/// [`Error::Taken`] for a folder that has files but not this page as [`Article::write`] writes it;
+/// [`Error::Io`] for what the operating system refuses.
+pub fn claim(folder: impl AsRef<Path>, name: &str) -> Result<()> {
+    let folder = folder.as_ref();
+    fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
+    let entries = fs::read_dir(folder).map_err(Error::io(folder, "read"))?;
+    let mut names = entries.flatten().map(|entry| entry.file_name());
+    // Hidden files are those of file managers, and of writing that was broken off.
+    if names.all(|name| name.as_encoded_bytes().starts_with(b".")) {
+        return Ok(());
+    }
+    let page = format!("{name}.html");
+    match fs::read(folder.join(&page)) {
+        Ok(bytes) if bytes.windows(MARK.len()).any(|part| part == MARK.as_bytes()) => Ok(()),
+        _ => Err(Error::Taken { folder: folder.to_owned(), page }),
     }
 }
 

@@ -5,6 +5,9 @@ use crate::markup::Markup;
 
 const STYLE: &str = include_str!("style.css");
 
+/// What every page says of who made it, and no page of others says.
+pub(crate) const MARK: &str = r#"<meta name="generator" content="lethe"/>"#;
+
 /// What stands around the main part of a page.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Document<'a> {
@@ -33,7 +36,7 @@ impl Document<'_> {
     }
 
     fn write_head(&self, head: &mut Markup) {
-        head.void("meta", &[("charset", "utf-8")]);
+        head.void("meta", &[("charset", "utf-8")]).constant(MARK);
         let viewport = "width=device-width, initial-scale=1";
         head.void("meta", &[("name", "viewport"), ("content", viewport)]);
         head.void("meta", &[("name", "color-scheme"), ("content", "light dark")]);

@@ -42,6 +42,17 @@ pub enum Error {
         /// What it holds.
         got: String,
     },
+    /// A folder for a page holds what no page of ours left there.
+    #[error(
+        "{}: expected an empty folder or one with a page of lethe's own, {page}; got files of others; move them away or choose another folder",
+        folder.display()
+    )]
+    Taken {
+        /// The folder.
+        folder: PathBuf,
+        /// The page that would stand there.
+        page: String,
+    },
     /// An article was put together in a way that is no page.
     #[error(
         "article {article:?}, {thing}: expected {expected}, got {got}; mend what makes the article"

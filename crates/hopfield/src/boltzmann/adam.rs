@@ -14,6 +14,9 @@ const DECAY: [f64; 2] = [0.9, 0.999];
 /// Keeps a rate finite where the gradient was always 0.
 const TINY: f64 = 1e-8;
 
+/// Nats by which the loss of the first batch may have risen: by more, training left the data.
+const WORSE: f64 = 1.;
+
 /// How long and how fast to train.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Recipe {
@@ -70,7 +73,7 @@ impl Learner {
 ///
 /// # Errors
 /// When a portion names no source or has no positive mass, a rate is no positive number, a source fails, or a
-/// machine's loss or weights cease to be numbers.
+/// machine's loss or weights cease to be numbers, or its loss ends above the one it began with.
 pub fn train(
     sources: &[&dyn Source],
     learners: &[Learner],
@@ -84,14 +87,34 @@ pub fn train(
         .iter()
         .map(|learner| Student::new(learner, sources.len()))
         .collect::<Result<Vec<_>>>()?;
+    let diverged = |learner, step, found| HopfieldError::Diverged { learner, step, found };
+    let losses = |students: &mut [Student], batches: &[Batch], step| {
+        let loss = |(learner, student): (usize, &mut Student)| {
+            student.loss(batches).map_err(|error| diverged(learner, step, error.to_string()))
+        };
+        students.iter_mut().enumerate().map(loss).collect::<Result<Vec<f64>>>()
+    };
+    let begun = losses(&mut students, &batches, 0)?;
     for step in 0..recipe.steps {
         for (source, batch) in sources.iter().zip(&mut batches) {
             source.rewrite(step, batch)?;
         }
         for (learner, student) in students.iter_mut().enumerate() {
-            student.step(step, &batches, recipe.rate(step)).map_err(|error| {
-                HopfieldError::Diverged { learner, step, found: error.to_string() }
-            })?;
+            student
+                .step(step, &batches, recipe.rate(step))
+                .map_err(|error| diverged(learner, step, error.to_string()))?;
+        }
+    }
+    let last = recipe.steps.saturating_sub(1);
+    for (source, batch) in sources.iter().zip(&mut batches) {
+        source.rewrite(0, batch)?;
+    }
+    let ended = losses(&mut students, &batches, last)?;
+    for (learner, (begun, ended)) in begun.into_iter().zip(ended).enumerate() {
+        if ended.is_nan() || ended > begun + WORSE {
+            let found =
+                format!("−log p {ended:.3e} of the first batch, {begun:.3e} before training");
+            return Err(diverged(learner, last, found));
         }
     }
     Ok(students.into_iter().map(|student| student.machine).collect())
@@ -126,9 +149,14 @@ impl Student {
         })
     }
 
-    fn step(&mut self, step: u32, batches: &[Batch], rate: f64) -> Result<()> {
+    /// Mean of −log p over the portions.
+    fn loss(&mut self, batches: &[Batch]) -> Result<f64> {
         let portions = self.portions.iter().map(|portion| (&batches[portion.source], portion.mass));
-        self.workspace.evaluate(&self.machine, portions, &mut self.gradient)?;
+        self.workspace.evaluate(&self.machine, portions, &mut self.gradient)
+    }
+
+    fn step(&mut self, step: u32, batches: &[Batch], rate: f64) -> Result<()> {
+        self.loss(batches)?;
         let [first, second] = &mut self.moments;
         let correction = DECAY.map(|decay| 1. / (1. - decay.powf(f64::from(step) + 1.)));
         let parameters = self.machine.parameters_mut();
@@ -264,6 +292,10 @@ mod tests {
         let error = train(&[&teacher(16)], &learners, &recipe).unwrap_err();
         assert!(matches!(error, HopfieldError::Diverged { learner: 0, step: 0, .. }), "{error}");
         assert!(error.to_string().contains("step 0"), "{error}");
+        // Numbers all the way, but far from the data.
+        let recipe = Recipe { steps: 200, learning_rate: 1e10 };
+        let error = train(&[&teacher(16)], &learners, &recipe).unwrap_err();
+        assert!(matches!(error, HopfieldError::Diverged { learner: 0, step: 199, .. }), "{error}");
     }
 
     #[test]

@@ -304,6 +304,25 @@ fn what_is_no_page_is_refused_before_anything_is_written() {
     }
 }
 
+#[test]
+fn files_of_others_are_never_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join("text.csv");
+    fs::write(&own, "mine").unwrap();
+    let message = example().write(folder.path(), "rise").unwrap_err().to_string();
+    assert!(message.contains("expected an empty folder"), "{message}");
+    fs::write(folder.path().join("rise.html"), "<p>mine</p>").unwrap();
+    assert!(claim(folder.path(), "rise").is_err());
+    assert_eq!(fs::read_to_string(&own).unwrap(), "mine");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    // What an article left is its own again, even where it was broken off.
+    let (place, _) = written(&example());
+    let place = place.path().join("made/here");
+    fs::remove_file(place.join("text.csv")).unwrap();
+    example().write(&place, "rise").unwrap();
+    assert!(example().write(&place, "replay").is_err());
+}
+
 /// For the eye: `LETHE_REPORT_LOOK=folder cargo test -p lethe-report look` writes the example.
 #[test]
 fn look() {
