@@ -6,7 +6,7 @@ use std::fmt::Debug;
 /// Patterns of a cluster: the eigenvalues of as many matrices of as many rows are taken.
 pub const CLUSTER: usize = 128;
 /// Dimensions.
-pub const DIMENSION: usize = 1024;
+pub const DIMENSION: usize = 512;
 /// Energy rises, each a row of a table: a gigabyte.
 pub const RISES: usize = 5_000_000;
 /// Places of a map, each a cell of a figure.

@@ -19,7 +19,7 @@ pub struct Setting {
     /// c, overlap of any two patterns of the cluster, from 0 to below 1
     #[arg(long, value_name = "C", default_value_t = 0.35, allow_negative_numbers = true)]
     pub overlap: f64,
-    /// d, at least n + 2, up to 1024
+    /// d, at least n + 2, up to 512
     #[arg(long, value_name = "D", default_value_t = 50)]
     pub dimension: usize,
     /// The inverse temperature, in the inverse unit of |x|^2
