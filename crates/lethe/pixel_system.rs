@@ -18,7 +18,7 @@ pub fn build(spec: &ModelSpec, images: &ImageSet) -> Result<System> {
         network: AnyNetwork::Pixel(unet),
         declarations,
         base: None,
-        kind: Kind::Pixel(config),
+        kind: Kind::Pixel(Box::new(config)),
         pretrained: spec.pretrained.as_ref().map(PathBuf::from),
     })
 }

@@ -2,7 +2,7 @@
 
 use crate::exit::Fault;
 use crate::make::{index, part, text, tokenizer_files, vocabulary};
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use candle_core::{DType, Device};
 use lethe_candlex::params::{Declarations, ParamStore};
 use lethe_candlex::rng::Seed;
@@ -26,11 +26,9 @@ pub fn write(folder: &Path, seed: Seed) -> Result<()> {
     if folder.exists() {
         return Err(Fault::Held.because(anyhow!("{}: it is there already", folder.display())));
     }
-    let networks: [(&str, fn(&str) -> Result<Declarations>); 3] =
-        [("unet", unet), ("vae", vae), ("text_encoder", text_encoder)];
-    for (name, declare) in networks {
+    for name in ["unet", "vae", "text_encoder"] {
         let config = published(name)?;
-        let declarations = declare(&config.to_string())?;
+        let declarations = declared(name, &config.to_string())?;
         let store = ParamStore::initialised(&declarations, seed, DType::F32, &Device::Cpu)?;
         let stem = if name == "text_encoder" { "model" } else { "diffusion_pytorch_model" };
         put(folder, part(name, &config, stem, &store)?)?;
@@ -59,22 +57,13 @@ fn published(part: &str) -> Result<Value> {
     Ok(Value::Object(manifest.with_context(|| format!("models: no manifest of {id}"))?.config))
 }
 
-fn unet(config: &str) -> Result<Declarations> {
-    let config = UNet2dConditionConfig::parse(config).map_err(|error| anyhow!(error))?;
-    Ok(UNet2dCondition::new(&config)?.1)
-}
-
-fn vae(config: &str) -> Result<Declarations> {
-    let config = AutoencoderKlConfig::parse(config).map_err(|error| anyhow!(error))?;
-    Ok(AutoencoderKl::new(&config)?.1)
-}
-
-fn text_encoder(config: &str) -> Result<Declarations> {
-    let (_, declarations) =
-        ClipTextEncoder::new(&ClipTextConfig::parse(config).map_err(|error| anyhow!(error))?)?;
-    let n: usize = declarations.n_elements();
-    ensure!(n == 123_060_480, "text encoder: expected 123060480 parameters, got {n}");
-    Ok(declarations)
+fn declared(part: &str, config: &str) -> Result<Declarations> {
+    let in_words = |error: String| anyhow!("models: {part}: {error}");
+    Ok(match part {
+        "unet" => UNet2dCondition::new(&UNet2dConditionConfig::parse(config).map_err(in_words)?)?.1,
+        "vae" => AutoencoderKl::new(&AutoencoderKlConfig::parse(config).map_err(in_words)?)?.1,
+        _ => ClipTextEncoder::new(&ClipTextConfig::parse(config).map_err(in_words)?)?.1,
+    })
 }
 
 /// Stable Diffusion v1.5's own.

@@ -39,7 +39,7 @@ pub enum AnyNetwork {
 /// Which system, and what it has besides a network.
 pub enum Kind {
     /// Diffusion on pixels.
-    Pixel(UNet2dConfig),
+    Pixel(Box<UNet2dConfig>),
     /// Diffusion on the latents of an autoencoder, told texts.
     Latent(Box<Latent>),
 }
