@@ -267,7 +267,7 @@ fn a_forbidden_edge_is_found_wherever_it_hides() {
         ["candlex", "diffusion", "hopfield"].map(strike)
     );
     assert_eq!(
-        self::faults("latent", &stale, &workspace),
-        ["latent is no room of the table in tests/architecture.rs"]
+        self::faults("attic", &stale, &workspace),
+        ["attic is no room of the table in tests/architecture.rs"]
     );
 }

@@ -22,7 +22,7 @@ pub enum Command {
 /// protocol before the weights are there. What it draws is noise.
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  lethe models random /tmp/random-sd && lethe models verify /tmp/random-sd"
+    after_help = "Example:\n  lethe models random random-sd && lethe models verify random-sd"
 )]
 pub struct Random {
     /// Where to write; there must be nothing yet
