@@ -8,6 +8,7 @@
 mod error;
 pub mod folder;
 pub mod lora;
+pub mod single_file;
 pub mod text;
 mod tokenizer;
 pub mod unet;
