@@ -149,6 +149,10 @@ fn what_latents_cannot_have_is_refused_before_anything_is_made() {
         ("probe.bound_points=3", "probe.bound_points"),
         ("latent.templates=[]", "latent.templates"),
         ("latent.guidance=nan", "latent.guidance"),
+        ("latent.guidance=1e300", "latent.guidance"),
+        ("latent.templates=[\"a {kind}\"]", "latent.templates"),
+        ("latent.make.text_layers=0", "text encoder"),
+        ("latent.make.channels=[1000000000, 16]", "block_out_channels"),
         ("latent.make.vae_steps=0", "latent.make.vae_steps"),
         ("latent.make.norm_groups=3", "norm_num_groups"),
         ("latent.make.heads=3", "heads"),
@@ -176,6 +180,37 @@ fn a_model_that_does_not_fit_is_refused_by_name() {
     assert!(refused(&["model.channels=[8]"], 64).contains("pretrained"));
     assert!(refused(&["latent.lora.targets=[\"to_x\"]"], 64).contains("lora.targets"));
     assert!(refused(&["latent.lora.rank=0"], 64).contains("lora.rank"));
+    // What says the noise levels, and parts that fit together, belong to a whole model.
+    let scheduler = model.join("scheduler/scheduler_config.json");
+    let text = fs::read_to_string(&scheduler).unwrap();
+    let verified = |code: i32| fail(lethe().args(["models", "verify"]).arg(&model), code);
+    for (from, to, words) in [
+        ("\"steps_offset\": 1", "\"steps_offset\": 5000", "steps_offset"),
+        ("\"clip_sample\": false", "\"clip_sample\": true", "clip_sample"),
+        ("\"beta_end\": 0.012", "\"beta_end\": 2", "beta_end"),
+        ("timesteps\": 1000", "timesteps\": 1000000000000", "timesteps"),
+        ("\"clip_sample\"", "\"timestep_spacing\": \"trailing\", \"clip_sample\"", "spacing"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        fs::write(&scheduler, text.replace(from, to)).unwrap();
+        assert!(verified(77).contains(words), "{to}");
+    }
+    fs::remove_file(&scheduler).unwrap();
+    assert!(verified(66).contains("scheduler_config.json"));
+    fs::write(&scheduler, text).unwrap();
+    let config = model.join("unet/config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("\"sample_size\": 8", "\"sample_size\": 1000000000")).unwrap();
+    assert!(verified(77).contains("sample_size"));
+    fs::write(&config, text).unwrap();
+    let draw = |options: &[&str], code: i32| {
+        let command = &mut lethe();
+        command.args(["sample", "--prompt", "a", "--model"]).arg(&model).args(options);
+        fail(command.arg("--out").arg(place.path("drawn.png")), code)
+    };
+    assert!(draw(&["--size", "100000000"], 64).contains("--size"));
+    assert!(draw(&["--count", "99999999999999"], 64).contains("--count"));
+    assert!(draw(&["--guidance", "1e300"], 64).contains("--guidance"));
     // Pickles instead of weights, a cut file, and a file whose name says another family.
     let unet = model.join("unet/diffusion_pytorch_model.safetensors");
     let bytes = fs::read(&unet).unwrap();

@@ -1,18 +1,20 @@
 //! From a Stable Diffusion folder to the system that is fine-tuned: images and texts as its U-Net sees them.
 
 use crate::cache::{self, Key};
+use crate::exit::Fault;
 use crate::meter::Meter;
 use crate::pipeline::{Ending, ending_of};
 use crate::protocol::{LatentSpec, ModelSpec, Posterior, ProtocolSpec};
 use crate::system::{AnyNetwork, Kind, System};
 use anyhow::{Result, anyhow, bail, ensure};
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use lethe_candlex::finite::ensure_finite;
 use lethe_candlex::params::{Declarations, ParamStore};
 use lethe_data::ImageSet;
 use lethe_diffusion::denoiser::Told;
 use lethe_latent::{
-    AutoencoderKl, ClipTextEncoder, Tokenizer, UNet2dConditionConfig, folder, lora, text, vae,
+    AutoencoderKl, AutoencoderKlConfig, ClipTextEncoder, Tokenizer, UNet2dConditionConfig, folder,
+    lora, text, vae,
 };
 use lethe_train::{Inputs, TrainError, to_tensor};
 use std::collections::BTreeMap;
@@ -72,8 +74,9 @@ pub fn build(
     let mut unet = unet.recomputing(spec.recompute);
     let encoder = vae::read(&root.join("vae"), DType::F32, device)?;
     let factor = encoder.config.factor();
+    expect_fitting(root, &config, &encoder.config, &TextReader::open(root, device)?)?;
     let shape = expect_shapes(&config, encoder.config.in_channels, factor, images)?;
-    let inputs = inputs(root, spec, images, &encoder, config.cross_attention_dim, device)?;
+    let inputs = inputs(root, spec, images, &encoder, device)?;
     let (declarations, base) = match &spec.lora {
         None => (declared.clone(), None),
         Some(adapters) => {
@@ -141,19 +144,12 @@ fn inputs(
     spec: &LatentSpec,
     images: &ImageSet,
     encoder: &vae::Pretrained,
-    channels: usize,
     device: &Device,
 ) -> Result<Latents> {
     let ids: Vec<u64> = images.iter().map(|example| example.id).collect();
     let (mean, deviation) = encoded(root, images, &ids, encoder, device)?;
     let prompts = Prompts::new(spec, images, &ids);
     let texts = embedded(root, &prompts.texts, device)?;
-    let found = texts.dim(D::Minus1)?;
-    ensure!(
-        found == channels,
-        "{}: the text encoder gives {found} channels, the U-Net's cross_attention_dim is {channels}",
-        root.display()
-    );
     Ok(Latents {
         rows: ids.into_iter().zip(0..).collect(),
         mean,
@@ -219,8 +215,40 @@ fn embedded(root: &Path, prompts: &[String], device: &Device) -> Result<Tensor> 
     Ok(texts.to_device(device)?)
 }
 
+/// Checks that the parts of the pipeline `root` fit together.
+///
+/// # Errors
+/// Names the files and fields that do not.
+pub fn expect_fitting(
+    root: &Path,
+    unet: &UNet2dConditionConfig,
+    vae: &AutoencoderKlConfig,
+    reader: &TextReader,
+) -> Result<()> {
+    for (field, expected, part, got) in [
+        (
+            "cross_attention_dim",
+            unet.cross_attention_dim,
+            "text_encoder: hidden_size",
+            reader.channels,
+        ),
+        ("in_channels", unet.in_channels, "vae: latent_channels", vae.latent_channels),
+        ("out_channels", unet.out_channels, "unet: in_channels", unet.in_channels),
+    ] {
+        if expected != got {
+            return Err(Fault::Untrustworthy.because(anyhow!(
+                "{}: the parts do not fit: unet: {field} is {expected}, {part} is {got}",
+                root.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// A folder's tokenizer and text encoder.
 pub struct TextReader {
+    /// Channels of the encoder's output.
+    channels: usize,
     tokenizer: Tokenizer,
     encoder: ClipTextEncoder,
     weights: ParamStore,
@@ -240,7 +268,7 @@ impl TextReader {
             tokenizer.n_tokens(),
             config.vocab_size
         );
-        Ok(Self { tokenizer, encoder, weights: loaded.store })
+        Ok(Self { channels: config.hidden_size, tokenizer, encoder, weights: loaded.store })
     }
 
     /// [texts, tokens, channels]; what does not fit into the encoder's length is cut off, and said.

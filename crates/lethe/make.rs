@@ -70,17 +70,18 @@ impl Making<'_> {
         if folder.join(checkpoint::MANIFEST).exists() {
             return self.expect_same(folder);
         }
+        // What is small comes first: what does not fit is refused before anything is trained.
         let (vae_config, vae, declarations) = self.autoencoder()?;
+        let mut files = self.text_files()?;
+        files.extend(self.unet_files()?);
         let (store, absolute_error) = self.train(&vae, &declarations, interrupt)?;
         let scale = self.scaling_factor(&vae, &store)?;
-        let mut files = self.text_files()?;
         files.extend(part(
             "vae",
             &class("AutoencoderKL", &AutoencoderKlConfig { scaling_factor: scale, ..vae_config })?,
             "diffusion_pytorch_model",
             &store,
         )?);
-        files.extend(self.unet_files()?);
         files.push(("scheduler/scheduler_config.json".into(), text(&self.scheduler())?));
         files.push(("model_index.json".into(), text(&index())?));
         let origin = self.origin(absolute_error);

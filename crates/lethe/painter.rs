@@ -1,8 +1,8 @@
 //! A whole Stable Diffusion model at work: texts to images.
 
-use crate::latent_system::TextReader;
+use crate::latent_system::{TextReader, expect_fitting};
 use crate::pipeline::{Ending, ending_of, scheduler_of};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use lethe_candlex::finite::ensure_finite;
 use lethe_candlex::params::ParamStore;
@@ -52,15 +52,19 @@ impl Painter {
         let (config, unet, declarations) = folder::read_unet_folder(&place)?;
         let store = folder::read_unet_weights(&place, &declarations, DType::F32, device)?.store;
         let (schedule, parameterization) = scheduler_of(root)?;
+        let ending = ending_of(root)?;
+        let vae = vae::read(&root.join("vae"), DType::F32, device)?;
+        let reader = TextReader::open(root, device)?;
+        expect_fitting(root, &config, &vae.config, &reader)?;
         Ok(Self {
             config,
             unet,
             store,
-            vae: vae::read(&root.join("vae"), DType::F32, device)?,
-            reader: TextReader::open(root, device)?,
+            vae,
+            reader,
             schedule,
             parameterization,
-            ending: ending_of(root)?,
+            ending,
             device: device.clone(),
         })
     }
@@ -88,15 +92,9 @@ impl Painter {
     /// [texts, tokens, channels].
     ///
     /// # Errors
-    /// When the encoder's channels are not those that the U-Net wants.
+    /// Those of candle.
     pub fn embed(&self, texts: &[String]) -> Result<Tensor> {
-        let embeddings = self.reader.embed(texts)?;
-        let (found, expected) = (embeddings.dim(2)?, self.config.cross_attention_dim);
-        ensure!(
-            found == expected,
-            "the text encoder gives {found} channels, the U-Net's cross_attention_dim is {expected}"
-        );
-        Ok(embeddings)
+        self.reader.embed(texts)
     }
 
     /// Images [n, size, size, channels] in about [−1, 1]; the noise of number i is always the same.

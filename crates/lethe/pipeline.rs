@@ -124,6 +124,9 @@ struct SchedulerConfig {
     rescale_betas_zero_snr: bool,
     steps_offset: usize,
     set_alpha_to_one: bool,
+    timestep_spacing: String,
+    clip_sample: bool,
+    thresholding: bool,
 }
 
 impl Default for SchedulerConfig {
@@ -140,6 +143,9 @@ impl Default for SchedulerConfig {
             rescale_betas_zero_snr: false,
             steps_offset: 0,
             set_alpha_to_one: true,
+            timestep_spacing: "leading".into(),
+            clip_sample: false,
+            thresholding: false,
         }
     }
 }
@@ -182,12 +188,34 @@ impl Ending {
     }
 }
 
-/// The ending that a diffusers folder's scheduler says.
+/// The ending that the scheduler of a whole Stable Diffusion model says, which must be there.
+///
+/// Whatever sampler it is made for, DDIM is walked; what DDIM would have to do otherwise is refused.
 ///
 /// # Errors
-/// When its scheduler is unreadable.
-pub fn ending_of(path: &Path) -> Result<Ending> {
-    let config = config_of(path)?.map(|(_, config)| config).unwrap_or_default();
+/// When there is no scheduler, it is unreadable, or it asks for what is not known.
+pub fn ending_of(root: &Path) -> Result<Ending> {
+    let Some((file, config)) = config_of(root)? else {
+        let file = root.join("scheduler/scheduler_config.json");
+        let error = anyhow!("{}: a whole model wants its noise levels there", file.display());
+        return Err(Fault::Missing.because(error));
+    };
+    let refuse = |field: &str, expected: String, got: String| {
+        let error = anyhow!("{}: {field}: expected {expected}, got {got}", file.display());
+        Err(Fault::Untrustworthy.because(error))
+    };
+    let total = config.num_train_timesteps;
+    if config.timestep_spacing != "leading" {
+        return refuse("timestep_spacing", "leading".into(), config.timestep_spacing);
+    }
+    if config.clip_sample || config.thresholding {
+        let got = format!("{} and {}", config.clip_sample, config.thresholding);
+        return refuse("clip_sample and thresholding", "false for latents".into(), got);
+    }
+    if config.steps_offset >= total.max(1) {
+        let expected = format!("less than {total} timesteps");
+        return refuse("steps_offset", expected, config.steps_offset.to_string());
+    }
     Ok(Ending { offset: config.steps_offset, is_clean: config.set_alpha_to_one })
 }
 
@@ -242,5 +270,7 @@ pub fn diffusion_of(path: &Path) -> Result<Option<DiffusionSpec>> {
         }
     };
     let SchedulerConfig { beta_start, beta_end, num_train_timesteps: timesteps, .. } = config;
-    Ok(Some(DiffusionSpec { schedule, timesteps, beta_start, beta_end, parameterization }))
+    let spec = DiffusionSpec { schedule, timesteps, beta_start, beta_end, parameterization };
+    NoiseSchedule::new(&spec.schedule()).map_err(|error| fault(error.to_string()))?;
+    Ok(Some(spec))
 }

@@ -36,8 +36,8 @@ use std::path::Path;
 pub struct Distance {
     /// Its name in the reference.
     pub name: String,
-    /// max |ours − reference| / max |reference|; for the bias of attention's keys, whose gradient vanishes, over the
-    /// largest gradient of the same layer's weight.
+    /// max |ours − reference| / max |reference|; for a bias whose gradient vanishes, over the largest gradient of the
+    /// same layer's weight.
     pub relative_error: f64,
 }
 
@@ -226,6 +226,22 @@ pub fn compare(network: &Subject, reference: &mut Reference) -> Result<Vec<Dista
     Ok(distances)
 }
 
+/// What an error in the gradient `name` is measured by: the gradient itself, or that of the same layer's weight where a
+/// bias has none but rounding, as that of attention's keys, or one before a norm over its own channel.
+fn scale(name: &str, expected: &Tensor, reference: &mut Reference) -> Result<Tensor> {
+    const VANISHING: f64 = 1e-5;
+    let weight = name.strip_suffix("bias").map(|layer| format!("{layer}weight"));
+    let Some(weight) = weight.filter(|weight| reference.has(weight)) else {
+        return Ok(expected.clone());
+    };
+    let weight = reference.get(&weight)?;
+    let size = |t: &Tensor| -> Result<f64> {
+        Ok(t.to_dtype(DType::F64)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>()?)
+    };
+    let vanishes = size(expected)? <= VANISHING * size(&weight)?;
+    Ok(if vanishes { weight } else { expected.clone() })
+}
+
 fn compare_gradients(
     network: &Subject,
     gradients: &Gradients,
@@ -243,10 +259,7 @@ fn compare_gradients(
         let zeros = store.tensor(index).zeros_like()?;
         let ours = gradients.parameter(index).unwrap_or(&zeros);
         let expected = reference.get(&name)?;
-        let scale = match name.strip_suffix("to_k.bias").or(name.strip_suffix("key.bias")) {
-            Some(_) => reference.get(&name.replace("bias", "weight"))?,
-            None => expected.clone(),
-        };
+        let scale = scale(&name, &expected, reference)?;
         let relative_error =
             relative_error(ours, &expected, &scale).with_context(|| name.clone())?;
         distances.push(Distance { name, relative_error });

@@ -73,8 +73,9 @@ impl NoiseSchedule {
     /// [`DiffusionError::Schedule`] when there are fewer than two timesteps, β leaves (0, 1), or no signal is left at the end.
     pub fn new(spec: &ScheduleSpec) -> Result<Self, DiffusionError> {
         let ScheduleSpec { schedule, timesteps, beta_start, beta_end } = *spec;
-        if timesteps < 2 {
-            return Err(DiffusionError::schedule("timesteps", "at least 2", timesteps));
+        const MOST: usize = 1_000_000;
+        if !(2..=MOST).contains(&timesteps) {
+            return Err(DiffusionError::schedule("timesteps", "2 to 1000000", timesteps));
         }
         if schedule != ScheduleKind::Cosine {
             for (field, beta) in [("beta_start", beta_start), ("beta_end", beta_end)] {

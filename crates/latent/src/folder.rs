@@ -25,9 +25,11 @@ pub const FROZEN_PARTS: [&str; 4] = ["vae", "text_encoder", "tokenizer", "schedu
 /// Largest JSON or text file that is read.
 pub(crate) const LARGEST_JSON: u64 = 64 << 20;
 
-/// Whether `path` is the folder of a whole Stable Diffusion pipeline.
+/// Whether `path` is the folder of a whole Stable Diffusion pipeline, or says that it is one.
 pub fn is_pipeline(path: &Path) -> bool {
-    path.join("vae").join(CONFIG).exists() && path.join("unet").join(CONFIG).exists()
+    let text = read_text(&path.join(INDEX)).unwrap_or_default();
+    text.contains("StableDiffusion")
+        || path.join("vae").join(CONFIG).exists() && path.join("unet").join(CONFIG).exists()
 }
 
 /// Checks that `model_index.json`, where there is one, names a pipeline of Stable Diffusion 1.
@@ -101,10 +103,38 @@ fn shards(index: &Path, folder: &Path) -> Result<Vec<PathBuf>, LatentError> {
         }
         names.insert(name.to_string());
     }
+    expect_listed(index, folder, map, &names)?;
     if names.is_empty() {
         return Err(content("its `weight_map` names no file".into()));
     }
     Ok(names.into_iter().map(|name| folder.join(name)).collect())
+}
+
+/// Checks that every tensor lies in the shard that the index names, and no other beside it.
+fn expect_listed(
+    index: &Path,
+    folder: &Path,
+    map: &serde_json::Map<String, Value>,
+    names: &BTreeSet<String>,
+) -> Result<(), LatentError> {
+    let mut held = BTreeSet::new();
+    for name in names {
+        let file = weights::WeightFile::open(&folder.join(name))?;
+        held.extend(file.names().map(|tensor| (tensor.to_string(), name.clone())));
+    }
+    let listed: BTreeSet<(String, String)> = map
+        .iter()
+        .map(|(tensor, name)| (tensor.clone(), name.as_str().unwrap_or_default().to_string()))
+        .collect();
+    match listed.symmetric_difference(&held).next() {
+        None => Ok(()),
+        Some((tensor, name)) if listed.contains(&(tensor.clone(), name.clone())) => {
+            Err(content(index, format!("`{tensor}`: expected in {name}, which does not hold it")))
+        }
+        Some((tensor, name)) => {
+            Err(content(index, format!("`{tensor}` lies in {name}, which the index does not say")))
+        }
+    }
 }
 
 /// The text of `path`, of a size that a configuration may have.
@@ -211,9 +241,28 @@ mod tests {
     #[test]
     fn whole_files_come_before_shards_and_pickles_are_refused() {
         let index = r#"{"weight_map": {"a": "model-2.safetensors", "b": "model-1.safetensors", "c": "model-2.safetensors"}}"#;
-        let both = [("model.safetensors.index.json", index), ("model.safetensors", "")];
-        assert_eq!(names(&both).unwrap(), ["model.safetensors"]);
-        assert_eq!(names(&both[..1]).unwrap(), ["model-1.safetensors", "model-2.safetensors"]);
+        let shard = |tensors: &[&str]| {
+            let one = candle_core::Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
+            let tensors: Vec<_> = tensors.iter().map(|&name| (name, one.clone())).collect();
+            // All bytes of so small a file are ASCII.
+            String::from_utf8(weights::serialize(&tensors, None).unwrap()).unwrap()
+        };
+        let (first, second) = (shard(&["b"]), shard(&["a", "c"]));
+        let all = [
+            ("model.safetensors.index.json", index),
+            ("model-1.safetensors", first.as_str()),
+            ("model-2.safetensors", second.as_str()),
+            ("model.safetensors", ""),
+        ];
+        assert_eq!(names(&all).unwrap(), ["model.safetensors"]);
+        assert_eq!(names(&all[..3]).unwrap(), ["model-1.safetensors", "model-2.safetensors"]);
+        // A tensor that lies elsewhere than the index says, and one of which it says nothing.
+        let less = shard(&["a"]);
+        let moved = [all[0], all[1], ("model-2.safetensors", less.as_str())];
+        assert!(names(&moved).unwrap_err().contains("`c`: expected in model-2.safetensors"));
+        let more = shard(&["b", "d"]);
+        let unsaid = [all[0], ("model-1.safetensors", more.as_str()), all[2]];
+        assert!(names(&unsaid).unwrap_err().contains("`d` lies in model-1.safetensors"));
         assert!(names(&[("model.bin", "")]).unwrap_err().contains("a pickle"));
         assert!(names(&[]).unwrap_err().contains("there is no model.safetensors"));
     }

@@ -65,7 +65,8 @@ pub fn adapt(
     require("lora.rank", (1..=4096).contains(&spec.rank), "1 to 4096", spec.rank.to_string())?;
     let scale = spec.scale();
     let is_scale = scale.is_finite() && scale != 0.;
-    require("lora.alpha", is_scale, "a number that is not 0", format!("{:?}", spec.alpha))?;
+    let got = spec.alpha.map_or("none".into(), |alpha| alpha.to_string());
+    require("lora.alpha", is_scale, "a number that is not 0", got)?;
     let (mut declarations, mut layers) = (Declarations::default(), Vec::new());
     unet.adapt(&mut |name, [channels_in, channels_out]| {
         layers.push(name.to_string());
@@ -83,7 +84,7 @@ pub fn adapt(
         let one = LoraSpec { targets: vec![target.clone()], ..spec.clone() };
         let is_known = layers.iter().any(|layer| one.takes(layer));
         let expected = "ends of the names of linear layers, such as to_q, to_out.0 or ff.net.2";
-        require("lora.targets", is_known, expected, target.clone())?;
+        require("lora.targets", is_known && !target.is_empty(), expected, format!("`{target}`"))?;
     }
     require("lora.targets", !declarations.as_slice().is_empty(), "at least one", "none".into())?;
     Ok(declarations)

@@ -178,8 +178,18 @@ impl LatentSpec {
     pub fn validate(&self) -> anyhow::Result<()> {
         anyhow::ensure!(!self.templates.is_empty(), "latent.templates: expected at least one");
         let weight = self.guidance;
-        let is_weight = weight.is_finite() && weight >= 0.;
-        anyhow::ensure!(is_weight, "latent.guidance: expected a number, 0 or more, got {weight}");
+        let is_weight = (0. ..=1e4).contains(&weight);
+        anyhow::ensure!(
+            is_weight,
+            "latent.guidance: expected a number from 0 to 10000, got {weight}"
+        );
+        for template in &self.templates {
+            let rest = template.replace("{class}", "");
+            anyhow::ensure!(
+                !rest.contains(['{', '}']),
+                "latent.templates: expected no braces but those of {{class}}, got `{template}`"
+            );
+        }
         Ok(())
     }
 }

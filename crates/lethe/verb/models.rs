@@ -49,7 +49,7 @@ pub struct Random {
 ///   vae.image → vae.mean, vae.logvar; vae.decode_in (not scaled) → vae.decode_out
 /// Images are [batch, channels, height, width]; samplers on pixels clip to [-1, 1] and follow the folder's scheduler, or the
 /// linear schedule of Ho et al. where it holds none. The error of a thing is max |ours - reference| / max |reference|;
-/// for the bias of attention's keys, whose gradient vanishes, over the largest gradient of the same layer's weight.
+/// for a bias whose gradient vanishes, as that of attention's keys, over the largest gradient of the same layer's weight.
 ///
 /// Exits with 77 if anything is missing, unexpected, mis-shaped, mis-typed or not finite, or an error is above --tolerance.
 #[derive(Args)]

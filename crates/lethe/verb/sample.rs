@@ -86,6 +86,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let folder = arguments.folder.as_ref().or(arguments.model.as_ref());
     let folder = folder.ok_or_else(|| Fault::Usage.because(anyhow!("expected a folder")))?;
     let located = locate(folder)?;
+    expect_place(&arguments.out)?;
     let sheet = if lethe::latent::folder::is_pipeline(&located) {
         draw_texts(arguments, &located, &device)?
     } else {
@@ -94,6 +95,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     lethe::ledger::durable::write_file(&arguments.out, &sheet.png()?)?;
     say(&arguments.out.display().to_string());
     Ok(())
+}
+
+/// The picture's folder must be there before anything is drawn.
+fn expect_place(out: &Path) -> Result<()> {
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder.filter(|folder| !folder.is_dir()) {
+        None => Ok(()),
+        Some(folder) => {
+            Err(Fault::Held
+                .because(anyhow!("--out: {}: there is no such folder", folder.display())))
+        }
+    }
 }
 
 /// Numbers of the images, batch by batch.
@@ -163,10 +176,26 @@ fn check_texts(arguments: &Arguments, painter: &Painter, size: usize) -> Result<
         "--sampler: expected ddim for Stable Diffusion"
     );
     let weight = arguments.guidance;
-    ensure!(weight.is_finite(), "--guidance: expected a number, got {weight}");
+    ensure!(weight.abs() <= 1e4, "--guidance: expected a number up to 10000, got {weight}");
+    check_size(arguments, size, painter.channels())?;
     let divisor = painter.divisor();
     let fits = size > 0 && size.is_multiple_of(divisor);
     ensure!(fits, "--size: expected a multiple of {divisor}, got {size}");
+    Ok(())
+}
+
+/// Numbers in all images together, at most: what needs more wants several calls.
+const MOST_NUMBERS: usize = 1 << 31;
+
+/// Refuses a sheet that no memory would hold.
+fn check_size(arguments: &Arguments, size: usize, channels: usize) -> Result<()> {
+    let n = size.checked_mul(size).and_then(|n| n.checked_mul(channels));
+    let n = n.and_then(|n| n.checked_mul(arguments.count));
+    ensure!(
+        n.is_some_and(|n| n <= MOST_NUMBERS),
+        "--count, --size: expected at most {MOST_NUMBERS} numbers in all images, got {} of {size}x{size}x{channels}",
+        arguments.count
+    );
     Ok(())
 }
 
@@ -189,6 +218,7 @@ fn check(
     timesteps: usize,
 ) -> Result<()> {
     check_counts(arguments, timesteps)?;
+    check_size(arguments, size, config.out_channels)?;
     let class = &arguments.class;
     ensure!(arguments.prompts.is_empty(), "--prompt: this network is told no texts");
     let divisor = config.divisor();

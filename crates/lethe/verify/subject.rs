@@ -1,6 +1,6 @@
 //! What is verified: a network with its numbers, and what lies around it in a whole pipeline.
 
-use crate::latent_system::TextReader;
+use crate::latent_system::{TextReader, expect_fitting};
 use crate::pipeline::{Ending, ending_of, locate, scheduler_of};
 use crate::system::AnyNetwork;
 use anyhow::Result;
@@ -30,6 +30,9 @@ pub struct Subject {
     pub ending: Ending,
 }
 
+/// How a network by itself ends its walks.
+const CLEAN: Ending = Ending { offset: 0, is_clean: true };
+
 /// The frozen parts of a Stable Diffusion pipeline.
 pub struct Surroundings {
     /// The autoencoder.
@@ -46,15 +49,18 @@ impl Subject {
     pub fn read(folder: &Path) -> Result<Self> {
         let root = locate(folder)?;
         let (schedule, parameterization) = scheduler_of(&root)?;
-        let ending = ending_of(&root)?;
         let is_pipeline = latent::is_pipeline(&root);
+        let ending = if is_pipeline { ending_of(&root)? } else { CLEAN };
         let (network, loaded, surroundings) = if is_pipeline || is_told_texts(&root) {
             latent::expect_family(&root)?;
             let place = if root.join("unet").exists() { root.join("unet") } else { root.clone() };
-            let (_, unet, declarations) = latent::read_unet_folder(&place)?;
+            let (config, unet, declarations) = latent::read_unet_folder(&place)?;
             let loaded =
                 latent::read_unet_weights(&place, &declarations, DType::F32, &Device::Cpu)?;
             let surroundings = is_pipeline.then(|| Surroundings::read(&root)).transpose()?;
+            if let Some(Surroundings { vae, reader }) = &surroundings {
+                expect_fitting(&root, &config, &vae.config, reader)?;
+            }
             (AnyNetwork::Latent(unet), loaded, surroundings)
         } else {
             let found = pixel::read(&root, DType::F32, &Device::Cpu)?;

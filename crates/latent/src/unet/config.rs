@@ -197,6 +197,8 @@ impl UNet2dConditionConfig {
         let scale = self.mid_block_scale_factor;
         let positive = scale > 0. && scale.is_finite();
         require("mid_block_scale_factor", positive, "a positive number", scale)?;
+        let side = self.sample_size.unwrap_or(1);
+        require("sample_size", (1..=1 << 14).contains(&side), "1 to 16384", side)?;
         (0..levels).try_for_each(|level| self.validate_level(level))
     }
 
