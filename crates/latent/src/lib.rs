@@ -9,6 +9,8 @@ mod error;
 pub mod folder;
 pub mod lora;
 pub mod single_file;
+#[cfg(test)]
+mod testing;
 pub mod text;
 mod tokenizer;
 pub mod unet;

@@ -123,7 +123,7 @@ impl Unit {
         context: &Value,
         dropout: Option<StepKey>,
     ) -> Result<Value> {
-        let x = self.resnet.forward(tape, x, time, dropout)?;
+        let x = self.resnet.forward(tape, x, Some(time), dropout)?;
         match &self.attention {
             Some(attention) => attention.forward(tape, &x, context),
             None => Ok(x),

@@ -24,6 +24,7 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use lethe_candlex::params::{Declarations, ParamStore};
 use lethe_candlex::tape::{Tape, Value};
 use lethe_candlex::weights::{self, Loaded};
+pub use lethe_layers::attention::todays_name;
 use lethe_layers::conv::Conv2d;
 use std::path::Path;
 
@@ -77,20 +78,6 @@ pub fn read(
     let files = weight_files(folder, DIFFUSERS_STEM)?;
     let loaded = weights::load(&declarations, &files, todays_name, dtype, device)?;
     Ok(Pretrained { config, vae, loaded })
-}
-
-/// Today's name of a tensor: attention had other names before diffusers 0.14, which the hub's files still have.
-pub fn todays_name(name: &str) -> String {
-    const ATTENTION: [(&str, &str); 4] = [
-        (".query.", ".to_q."),
-        (".key.", ".to_k."),
-        (".value.", ".to_v."),
-        (".proj_attn.", ".to_out.0."),
-    ];
-    if !name.contains("attentions.") {
-        return name.to_string();
-    }
-    ATTENTION.iter().fold(name.to_string(), |name, (old, new)| name.replace(old, new))
 }
 
 impl AutoencoderKl {

@@ -63,3 +63,17 @@ impl ImageAttention {
         operation::scale(tape, &operation::add(tape, x, &attended)?, 1. / self.output_scale)
     }
 }
+
+/// Today's name of a tensor: attention had other names before diffusers 0.14, which the hub's files still have.
+pub fn todays_name(name: &str) -> String {
+    const ATTENTION: [(&str, &str); 4] = [
+        (".query.", ".to_q."),
+        (".key.", ".to_k."),
+        (".value.", ".to_v."),
+        (".proj_attn.", ".to_out.0."),
+    ];
+    if !name.contains("attentions.") {
+        return name.to_string();
+    }
+    ATTENTION.iter().fold(name.to_string(), |name, (old, new)| name.replace(old, new))
+}

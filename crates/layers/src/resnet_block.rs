@@ -4,7 +4,7 @@ use crate::conv::{Conv2d, Linear};
 use crate::dropout::Dropout;
 use crate::norm::{GroupNorm, NormSpec};
 use crate::operation;
-use candle_core::Result;
+use candle_core::{Result, bail};
 use lethe_candlex::params::Scope;
 use lethe_candlex::rng::StepKey;
 use lethe_candlex::tape::{Tape, Value};
@@ -100,23 +100,25 @@ impl ResnetBlock {
 
     /// [batch, height, width, in] → [batch, height', width', out].
     ///
-    /// `time`: [batch, time_channels], the activation of the embedding already taken, which all blocks share; not looked
-    /// at by a block without one.
+    /// `time`: [batch, time_channels], the activation of the embedding already taken, which all blocks share.
     ///
     /// # Errors
-    /// When the channels differ from the declared ones.
+    /// When the channels differ from the declared ones, or a block that knows a time is told none.
     pub fn forward(
         &self,
         tape: &Tape,
         x: &Value,
-        time: &Value,
+        time: Option<&Value>,
         dropout: Option<StepKey>,
     ) -> Result<Value> {
         let hidden = self.resized(tape, &self.norm1.forward(tape, x)?)?;
         let shortcut = self.resized(tape, x)?;
-        let hidden = match &self.time_emb_proj {
-            Some(project) => self.injected(tape, &hidden, &project.forward(tape, time)?)?,
-            None => self.norm2.forward(tape, &self.conv1.forward(tape, &hidden)?)?,
+        let hidden = match (&self.time_emb_proj, time) {
+            (Some(project), Some(time)) => {
+                self.injected(tape, &hidden, &project.forward(tape, time)?)?
+            }
+            (Some(_), None) => bail!("residual block: expected the embedding of a time, got none"),
+            (None, _) => self.norm2.forward(tape, &self.conv1.forward(tape, &hidden)?)?,
         };
         let hidden = self.dropout.forward(tape, &hidden, dropout)?;
         let hidden = self.conv2.forward(tape, &hidden)?;

@@ -4,6 +4,7 @@ use crate::{PixelError, UNet2d, UNet2dConfig};
 use candle_core::{DType, Device};
 use lethe_candlex::params::{Declarations, ParamStore};
 use lethe_candlex::weights::{self, Loaded};
+pub use lethe_layers::attention::todays_name;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -103,18 +104,4 @@ pub fn config_text(config: &UNet2dConfig) -> Result<String, PixelError> {
 pub fn weight_bytes(store: &ParamStore) -> Result<Vec<u8>, PixelError> {
     let tensors: Vec<_> = store.iter().map(|(name, tensor)| (name, tensor.clone())).collect();
     Ok(weights::serialize(&tensors, None)?)
-}
-
-/// Today's name of a tensor: attention had other names before diffusers 0.14.
-pub fn todays_name(name: &str) -> String {
-    const ATTENTION: [(&str, &str); 4] = [
-        (".query.", ".to_q."),
-        (".key.", ".to_k."),
-        (".value.", ".to_v."),
-        (".proj_attn.", ".to_out.0."),
-    ];
-    if !name.contains("attentions.") {
-        return name.to_string();
-    }
-    ATTENTION.iter().fold(name.to_string(), |name, (old, new)| name.replace(old, new))
 }

@@ -337,7 +337,7 @@ struct Walk<'a, 'b> {
 
 impl Walk<'_, '_> {
     fn resnet(&self, block: &ResnetBlock, x: &Value) -> Result<Value> {
-        block.forward(self.tape, x, &self.time, self.pass.dropout)
+        block.forward(self.tape, x, Some(&self.time), self.pass.dropout)
     }
 
     fn block(&self, level: &Level, i: usize, x: &Value) -> Result<Value> {

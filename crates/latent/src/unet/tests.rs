@@ -2,33 +2,12 @@
 
 use super::*;
 use crate::folder::{CONFIG, DIFFUSERS_STEM, read_unet_folder, read_unet_weights, weight_files};
+use crate::testing::{distance, golden, image, tensor};
 use candle_core::{DType, Device};
 use lethe_candlex::params::ParamStore;
 use lethe_candlex::tape::Gradients;
 use lethe_candlex::weights::{self, WeightFile};
 use lethe_diffusion::objective::denoising_loss;
-use std::path::PathBuf;
-
-fn golden(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/latent").join(name)
-}
-
-fn tensor(file: &mut WeightFile, name: &str) -> Tensor {
-    file.tensor(name).unwrap().to_dtype(DType::F32).unwrap()
-}
-
-fn image(file: &mut WeightFile, name: &str) -> Tensor {
-    tensor(file, name).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap()
-}
-
-/// max |a − b| / max |scale|.
-fn distance(a: &Tensor, b: &Tensor, scale: &Tensor) -> f64 {
-    let largest = |t: Tensor| -> f64 {
-        let t = t.to_dtype(DType::F64).unwrap().abs().unwrap().flatten_all().unwrap();
-        t.max(0).unwrap().to_scalar().unwrap()
-    };
-    largest((a - b).unwrap()) / largest(scale.clone())
-}
 
 /// Output and gradients of mean((out − noise)²) on the golden batch.
 fn step(unet: &UNet2dCondition, store: &ParamStore, file: &mut WeightFile) -> (Tensor, Gradients) {

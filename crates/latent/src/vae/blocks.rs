@@ -1,7 +1,7 @@
 //! The two halves of the autoencoder: blocks from the image inwards, and outwards again.
 
 use super::{AutoencoderKl, AutoencoderKlConfig};
-use candle_core::{DType, Result, Tensor};
+use candle_core::Result;
 use lethe_candlex::params::Declarations;
 use lethe_candlex::tape::{Tape, Value};
 use lethe_layers::activation::Activation;
@@ -59,7 +59,7 @@ impl Half {
 impl Level {
     fn forward(&self, tape: &Tape, mut x: Value, halves: bool) -> Result<Value> {
         for resnet in &self.resnets {
-            x = timeless(resnet, tape, &x)?;
+            x = resnet.forward(tape, &x, None, None)?;
         }
         match &self.sampler {
             None => Ok(x),
@@ -71,17 +71,12 @@ impl Level {
 
 impl Middle {
     fn forward(&self, tape: &Tape, x: &Value) -> Result<Value> {
-        let mut x = timeless(&self.first, tape, x)?;
+        let mut x = self.first.forward(tape, x, None, None)?;
         if let Some(attention) = &self.attention {
             x = attention.forward(tape, &x)?;
         }
-        timeless(&self.second, tape, &x)
+        self.second.forward(tape, &x, None, None)
     }
-}
-
-fn timeless(resnet: &ResnetBlock, tape: &Tape, x: &Value) -> Result<Value> {
-    let nothing = Tensor::zeros((1, 1), DType::F32, x.tensor().device())?;
-    resnet.forward(tape, x, &Value::constant(nothing), None)
 }
 
 /// Declares blocks from one validated configuration.

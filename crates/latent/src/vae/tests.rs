@@ -1,29 +1,8 @@
 //! The autoencoder against diffusers (tests/golden/README.md says how the values were made).
 
 use super::*;
+use crate::testing::{distance, golden, image, tensor};
 use lethe_candlex::weights::{WeightFile, serialize};
-use std::path::PathBuf;
-
-fn golden(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/latent").join(name)
-}
-
-fn tensor(file: &mut WeightFile, name: &str) -> Tensor {
-    file.tensor(name).unwrap().to_dtype(DType::F32).unwrap()
-}
-
-fn image(file: &mut WeightFile, name: &str) -> Tensor {
-    tensor(file, name).permute((0, 2, 3, 1)).unwrap().contiguous().unwrap()
-}
-
-/// max |a − b| / max |scale|.
-fn distance(a: &Tensor, b: &Tensor, scale: &Tensor) -> f64 {
-    let largest = |t: Tensor| -> f64 {
-        let t = t.to_dtype(DType::F64).unwrap().abs().unwrap().flatten_all().unwrap();
-        t.max(0).unwrap().to_scalar().unwrap()
-    };
-    largest((a - b).unwrap()) / largest(scale.clone())
-}
 
 fn read_golden() -> (Pretrained, WeightFile) {
     let found = read(&golden("vae"), DType::F32, &Device::Cpu).unwrap();
