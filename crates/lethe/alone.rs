@@ -153,6 +153,7 @@ impl Lonely<'_> {
         self.expect_process(path)?;
         let study = self.study;
         if let Some(latent) = study.system.latent() {
+            expect_whole(study, path)?;
             let own = latent.unet_declarations();
             let found = lethe_latent::folder::read_unet_weights(
                 &path.join("unet"),
@@ -160,7 +161,6 @@ impl Lonely<'_> {
                 DType::F32,
                 &study.device,
             )?;
-            expect_whole(study, path)?;
             return Ok((found.store, None));
         }
         let found = folder::read(path, DType::F32, &study.device)?;

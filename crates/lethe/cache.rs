@@ -1,4 +1,5 @@
-//! Tensors that take long to make and are made once: files named after the digest of all that made them.
+//! Tensors that take long to make and are made once: files named after the digest of all that made them, which hold the
+//! digest of their own numbers.
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
@@ -78,7 +79,14 @@ pub fn kept<const N: usize>(
 fn read<const N: usize>(path: &Path, names: [&str; N]) -> Option<[Tensor; N]> {
     let mut file = WeightFile::open(path).ok()?;
     let tensors = names.map(|name| file.tensor(name).ok()?.to_dtype(DType::F32).ok());
-    tensors.into_iter().collect::<Option<Vec<_>>>()?.try_into().ok()
+    let tensors: [Tensor; N] = tensors.into_iter().collect::<Option<Vec<_>>>()?.try_into().ok()?;
+    let found: Vec<_> = names.into_iter().zip(tensors.iter().cloned()).collect();
+    (file.note() == Some(digest(&found).ok()?.as_str())).then_some(tensors)
+}
+
+/// Digest of names, shapes and numbers.
+fn digest(tensors: &[(&str, Tensor)]) -> Result<String> {
+    Ok(blake3::hash(&serialize(tensors, None)?).to_hex().to_string())
 }
 
 fn write(path: &Path, tensors: &[(&str, Tensor)]) -> Result<()> {
@@ -89,5 +97,25 @@ fn write(path: &Path, tensors: &[(&str, Tensor)]) -> Result<()> {
         .iter()
         .map(|(name, tensor)| Ok((*name, tensor.to_device(&Device::Cpu)?)))
         .collect::<Result<_>>()?;
-    Ok(lethe_ledger::durable::write_file(path, &serialize(&host, None)?)?)
+    Ok(lethe_ledger::durable::write_file(path, &serialize(&host, Some(&digest(&host)?))?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_comes_back_and_what_was_changed_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kept.safetensors");
+        let tensor = Tensor::new(&[1f32, 2., 3.], &Device::Cpu).unwrap();
+        write(&path, &[("a", tensor)]).unwrap();
+        let [found] = read(&path, ["a"]).unwrap();
+        assert_eq!(found.to_vec1::<f32>().unwrap(), [1., 2., 3.]);
+        assert!(read(&path, ["b"]).is_none());
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        assert!(read(&path, ["a"]).is_none());
+    }
 }

@@ -74,9 +74,10 @@ pub fn build(
     let mut unet = unet.recomputing(spec.recompute);
     let encoder = vae::read(&root.join("vae"), DType::F32, device)?;
     let factor = encoder.config.factor();
-    expect_fitting(root, &config, &encoder.config, &TextReader::open(root, device)?)?;
+    let reader = TextReader::open(root, device)?;
+    expect_fitting(root, &config, &encoder.config, &reader)?;
     let shape = expect_shapes(&config, encoder.config.in_channels, factor, images)?;
-    let inputs = inputs(root, spec, images, &encoder, device)?;
+    let inputs = inputs(root, spec, images, &encoder, &reader, device)?;
     let (declarations, base) = match &spec.lora {
         None => (declared.clone(), None),
         Some(adapters) => {
@@ -144,12 +145,13 @@ fn inputs(
     spec: &LatentSpec,
     images: &ImageSet,
     encoder: &vae::Pretrained,
+    reader: &TextReader,
     device: &Device,
 ) -> Result<Latents> {
     let ids: Vec<u64> = images.iter().map(|example| example.id).collect();
     let (mean, deviation) = encoded(root, images, &ids, encoder, device)?;
     let prompts = Prompts::new(spec, images, &ids);
-    let texts = embedded(root, &prompts.texts, device)?;
+    let texts = embedded(root, reader, &prompts.texts, device)?;
     Ok(Latents {
         rows: ids.into_iter().zip(0..).collect(),
         mean,
@@ -195,7 +197,12 @@ fn encoded(
 }
 
 /// What the text encoder makes of `prompts`, [texts, tokens, channels].
-fn embedded(root: &Path, prompts: &[String], device: &Device) -> Result<Tensor> {
+fn embedded(
+    root: &Path,
+    reader: &TextReader,
+    prompts: &[String],
+    device: &Device,
+) -> Result<Tensor> {
     let (places, stem) = ([root.join("tokenizer"), root.join("text_encoder")], "model");
     let mut key = Key::new("texts");
     for name in ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"] {
@@ -210,7 +217,7 @@ fn embedded(root: &Path, prompts: &[String], device: &Device) -> Result<Tensor> 
     }
     prompts.iter().for_each(|prompt| key.text(prompt));
     let [texts] = cache::kept("texts", &key, ["texts"], || {
-        Ok([TextReader::open(root, device)?.embed(prompts)?.to_device(&Device::Cpu)?])
+        Ok([reader.embed(prompts)?.to_device(&Device::Cpu)?])
     })?;
     Ok(texts.to_device(device)?)
 }

@@ -136,7 +136,7 @@ pub struct LatentSpec {
     /// "sample" (default, as diffusers' scripts train): latents are drawn from the encoder's answer at every visit;
     /// "mean": they are its mean. What is measured is always the mean.
     pub posterior: Posterior,
-    /// Whether each block's inside is computed a second time in the backward pass: less memory, a third more time.
+    /// Whether each block's inside is computed a second time in the backward pass: less memory, more time.
     pub recompute: bool,
     /// Weight of classifier-free guidance in drawn images; 1 is none. Reconstructions are never guided.
     pub guidance: f64,
