@@ -10,7 +10,7 @@ use std::time::Instant;
 pub enum Racer<'a> {
     /// This program.
     Ours { case: &'a str, quick: bool },
-    /// `peer.py` or `peer_theory.py`, run by `python`, with its images laid out as `layout` says.
+    /// One of the scripts beside this file, run by `python`, with its images laid out as `layout` says.
     Peer { python: &'a Path, case: &'a str, layout: &'a str, quick: bool },
 }
 
@@ -87,7 +87,11 @@ fn command(racer: &Racer) -> Result<(Command, String)> {
         }
         Racer::Peer { python, case, layout, .. } => {
             let mut command = Command::new(python);
-            let script = if *case == "theory" { "peer_theory.py" } else { "peer.py" };
+            let script = match *case {
+                "theory" => "peer_theory.py",
+                case if case.starts_with("sd-") => "peer_latent.py",
+                _ => "peer.py",
+            };
             let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches").join(script);
             command.arg(script).args(["--case", case, "--layout", layout]);
             (command, format!("peer, {case}, {layout}"))

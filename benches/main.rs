@@ -7,6 +7,7 @@
 
 mod child;
 mod energy;
+mod latent;
 mod network;
 mod table;
 mod theory;
@@ -15,6 +16,7 @@ mod yardstick;
 use anyhow::{Context, Result, bail};
 use child::{Child, Racer};
 use clap::Parser;
+use latent::Task;
 use lethe_kernels::hopfield_energy::Form;
 use std::path::{Path, PathBuf};
 use table::Row;
@@ -60,6 +62,8 @@ enum Work {
     /// So many stages of DDIM.
     Sample(usize),
     Energy(Form),
+    /// Stable Diffusion's U-Net.
+    Latent(latent::Task, latent::Size),
     /// The solvable setting in closed form.
     Theory,
 }
@@ -70,6 +74,9 @@ impl Work {
         match self {
             Self::Train | Self::Sample(_) => &["nchw", "nhwc"],
             Self::Energy(_) => &["rows"],
+            // Where its libraries bring the layout to themselves, one is enough.
+            Self::Latent(latent::Task::Load, _) => &["nchw"],
+            Self::Latent(..) => &["nchw", "nhwc"],
             Self::Theory => &["expm", "action"],
         }
     }
@@ -89,6 +96,10 @@ struct Case {
 /// Forward operations of one image, 10⁹: `torch.utils.flop_counter` on the same networks.
 const SMALL: f64 = 1.975;
 const CIFAR: f64 = 12.14;
+/// Of Stable Diffusion v1.5's U-Net at 512x512 and 256x256, and of one of half its widths.
+const WHOLE_512: f64 = 803.3;
+const WHOLE_256: f64 = 180.1;
+const HALF_256: f64 = 47.91;
 
 fn cases() -> Vec<Case> {
     let training = |name, network, batch, each: f64| Case {
@@ -112,6 +123,13 @@ fn cases() -> Vec<Case> {
         giga_operations: 2. * 10_000. * 50_000. * 3_072. / 1e9,
         rounds: 3,
     };
+    let stable_diffusion = |name, task, (divisor, side, batch), giga_operations| Case {
+        name,
+        work: Work::Latent(task, latent::Size { divisor, side, batch }),
+        network: None,
+        giga_operations,
+        rounds: 5,
+    };
     vec![
         training("train-small-b32", "small", 32, SMALL),
         training("train-cifar-b16", "cifar", 16, CIFAR),
@@ -119,6 +137,10 @@ fn cases() -> Vec<Case> {
         sampling("sample-cifar-b4", "cifar", 4, CIFAR),
         energy("energy-dot", Form::Dot),
         energy("energy-distance", Form::Distance),
+        stable_diffusion("sd-load", Task::Load, (1, 32, 1), 0.),
+        stable_diffusion("sd-forward-512-b1", Task::Forward, (1, 64, 1), WHOLE_512),
+        stable_diffusion("sd-lora-256-b1", Task::Lora, (1, 32, 1), 2. * WHOLE_256),
+        stable_diffusion("sd-full-half-256-b2", Task::Full, (2, 32, 2), 6. * HALF_256),
         Case {
             name: "theory",
             work: Work::Theory,
@@ -182,6 +204,9 @@ fn serve(case: &Case, folder: &Path, quick: bool) -> Result<()> {
         (Work::Train, Some((name, batch))) => network::train(name, batch, folder, quick),
         (Work::Sample(stages), Some((name, batch))) => {
             network::sample(name, batch, stages, folder, quick)
+        }
+        (Work::Latent(task, size), _) => {
+            latent::serve(task, if quick { size.quick() } else { size }, folder)
         }
         (Work::Energy(form), _) => energy::serve(form, folder, quick),
         (Work::Theory, _) => theory::serve(folder, quick),

@@ -124,22 +124,21 @@ def hopfield(form, folder):
     return lambda: energies(form, queries, patterns, beta, 1000, 10000)
 
 
-def main():
-    arguments = argparse.ArgumentParser(description=__doc__)
+def arguments(description):
+    arguments = argparse.ArgumentParser(description=description)
     arguments.add_argument("--case", required=True)
     arguments.add_argument("--layout", required=True, choices=["nchw", "nhwc", "rows"])
     arguments.add_argument("--folder", required=True, type=pathlib.Path)
     arguments.add_argument("--threads", required=True, type=int)
     arguments.add_argument("--quick", action="store_true")
-    a = arguments.parse_args()
+    return arguments.parse_args()
+
+
+def serve(a, prepare):
+    """Seconds of what `prepare` prepares for every order, and the peak memory at the end."""
     torch.set_num_threads(a.threads)
     floor = peak()
-    kind, name = a.case.split("-")[:2]
-    if kind == "energy":
-        with torch.inference_mode():
-            work = torch.inference_mode()(hopfield(name, a.folder))
-    else:
-        work = {"train": trainer, "sample": sampler}[kind](a.folder, a.layout, a.quick)
+    work = prepare(a)
     print("ready", floor, flush=True)
     for order in sys.stdin:
         if order.strip() != "round":
@@ -150,4 +149,13 @@ def main():
     print("peak", peak(), flush=True)
 
 
-main()
+def work(a):
+    kind, name = a.case.split("-")[:2]
+    if kind == "energy":
+        with torch.inference_mode():
+            return torch.inference_mode()(hopfield(name, a.folder))
+    return {"train": trainer, "sample": sampler}[kind](a.folder, a.layout, a.quick)
+
+
+if __name__ == "__main__":
+    serve(arguments(__doc__), work)

@@ -1,0 +1,113 @@
+"""The cases of benches/latent.rs in PyTorch, diffusers and peft, on orders from standard input.
+
+As peer.py: its own results must agree with ours before it races.
+"""
+
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file
+
+from peer import arguments, demand, ordered, relative, serve
+
+
+def network(folder, layout):
+    unet = UNet2DConditionModel.from_pretrained(folder)
+    return unet.to(memory_format=torch.channels_last) if layout == "nhwc" else unet
+
+
+def adapters(unet, expected):
+    """Rank 4 on the projections of every attention, with the numbers that our side drew."""
+    from peft import LoraConfig
+
+    unet.requires_grad_(False)
+    targets = ["to_q", "to_k", "to_v", "to_out.0"]
+    unet.add_adapter(LoraConfig(r=4, lora_alpha=4, init_lora_weights="gaussian", target_modules=targets))
+    for name, parameter in trained(unet).items():
+        parameter.data.copy_(expected["adapter." + name])
+
+
+def trained(unet):
+    name = lambda name: "unet." + name.replace(".default.", ".") if ".lora_" in name else name
+    return {name(n): p for n, p in unet.named_parameters() if p.requires_grad}
+
+
+def compared(unet, folder, layout, with_adapters):
+    expected = load_file(folder / "expected.safetensors")
+    if with_adapters:
+        adapters(unet, expected)
+    images = lambda name: ordered(expected[name].permute(0, 3, 1, 2).contiguous(), layout)
+    with torch.set_grad_enabled(any(name.startswith("gradient.") for name in expected)):
+        out = unet(images("x"), expected["t"], expected["context"]).sample
+    demand("the output", relative(images("out"), out.detach()), 2e-5)
+    if out.requires_grad:
+        torch.nn.functional.mse_loss(out, images("noise")).backward()
+        for name, parameter in trained(unet).items():
+            demand(f"the gradient of {name}", relative(expected[f"gradient.{name}"], parameter.grad), 1e-3)
+        unet.zero_grad(set_to_none=True)
+    return images("x"), expected["context"]
+
+
+def repeated(x, n):
+    return torch.cat([x, x])[:n].contiguous()
+
+
+def forward(unet, x, context, batch):
+    x, context, t = repeated(x, batch), repeated(context, batch), torch.tensor([3, 700])[:batch]
+
+    @torch.inference_mode()
+    def evaluate():
+        unet(x, t, context)
+
+    evaluate()
+    return evaluate
+
+
+def trainer(unet, x, context, batch, layout):
+    unet.train()
+    parameters = [p for p in unet.parameters() if p.requires_grad]
+    average = [p.detach().clone() for p in parameters]
+    optimizer = torch.optim.AdamW(parameters, lr=2e-4, weight_decay=0.0, fused=True)
+    alpha_bar = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2, 0)
+    clean, context = ordered(repeated(x, batch), layout), repeated(context, batch)
+
+    def step():
+        noise = torch.randn_like(clean)
+        t = torch.randint(0, 1000, (len(clean),))
+        a = alpha_bar[t].view(-1, 1, 1, 1)
+        noisy = a.sqrt() * clean + (1 - a).sqrt() * noise
+        torch.nn.functional.mse_loss(unet(noisy, t, context).sample, noise).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        torch._foreach_lerp_(average, [p.detach() for p in parameters], 1e-3)
+
+    step()
+    return step
+
+
+def load(folder):
+    """Reads every number once, as our side does when it looks for those that are not finite."""
+
+    def read():
+        unet = UNet2DConditionModel.from_pretrained(folder)
+        if not all(torch.isfinite(p).all() for p in unet.parameters()):
+            raise ValueError("not finite")
+
+    read()
+    return read
+
+
+def work(a):
+    kind = a.case.split("-")[1]
+    if kind == "load":
+        return load(a.folder)
+    batch = 2 if a.quick else int(a.case.rsplit("-b", 1)[1])
+    unet = network(a.folder, a.layout)
+    x, context = compared(unet, a.folder, a.layout, kind == "lora")
+    if kind == "forward":
+        return forward(unet, x, context, batch)
+    return trainer(unet, x, context, batch, a.layout)
+
+
+if __name__ == "__main__":
+    serve(arguments(__doc__), work)
