@@ -151,8 +151,7 @@ impl Subject {
             for index in self.store.own() {
                 let gradient =
                     gradients.parameter(index).context("a parameter without a gradient")?;
-                tensors
-                    .push((format!("gradient.{}", self.store.name(index)), gradient.clone()));
+                tensors.push((format!("gradient.{}", self.store.name(index)), gradient.clone()));
             }
             let adapters = self.store.base().map_or(0, |_| self.store.len());
             for (name, tensor) in self.store.iter().take(adapters) {

@@ -153,6 +153,7 @@ fn cases() -> Vec<Case> {
 }
 
 fn main() -> Result<()> {
+    lethe::allocator::keep_freed_memory();
     let arguments = Arguments::parse();
     let threads = match arguments.threads {
         Some(threads) => threads,

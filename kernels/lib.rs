@@ -18,6 +18,7 @@ pub mod ema;
 pub mod geglu;
 pub mod group_norm;
 pub mod hopfield_energy;
+pub mod layer_norm;
 pub mod upsample;
 
 pub use simd::{InstructionSet, instruction_set};

@@ -3,6 +3,7 @@
 //! The facade: the rooms of the house under one roof, and what the commands of `lethe` are made of.
 //! [`protocol`] → [`study`] → [`run`] is the main river; each of its reaches is a module of its own.
 
+pub mod allocator;
 pub mod alone;
 pub mod cache;
 pub mod coverage;

@@ -43,6 +43,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    lethe::allocator::keep_freed_memory();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -88,6 +88,17 @@ pub(super) struct Destination(pub *mut f32);
 // SAFETY: tasks write disjoint elements, see `Gather::run`.
 unsafe impl Sync for Destination {}
 
+impl Destination {
+    /// Writes `values` from `start` on.
+    ///
+    /// # Safety
+    /// They must lie within the capacity, and no other task may write there.
+    pub(super) unsafe fn write(&self, start: usize, values: &[f32]) {
+        // SAFETY: the caller's promise.
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.0.add(start), values.len()) };
+    }
+}
+
 pub(super) fn forward(x: &[f32], w: &[f32], bias: Option<&[f32]>, sizes: &Sizes) -> Vec<f32> {
     let window = sizes.window;
     let packing = Packing::forward(sizes);

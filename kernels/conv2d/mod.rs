@@ -14,12 +14,13 @@
 //! Each pass does 2 · batch · height_out · width_out · kernel² · channels_in · channels_out operations,
 //! 4/9 of them where `winograd` applies (3x3, stride 1, enough channels and pixels), whose rounding error is about twice as large.
 //! It reads each operand and writes its result once from memory, beside packed weights of up to 16/9 their size.
-//! f32 in host memory runs `fast` or `winograd`, f64 the loops of `reference`, all else candle's operations (`composed`).
+//! f32 in host memory runs `few_pixels`, `winograd` or `fast`, f64 the loops of `reference`, all else candle's operations (`composed`).
 //! A 1x1 window is the linear layer: give its rows as pixels.
 
 mod bias_gradient;
 mod composed;
 mod fast;
+mod few_pixels;
 mod panels;
 mod reference;
 #[cfg(test)]
@@ -128,6 +129,28 @@ impl Sizes {
     }
 }
 
+/// How f32 in host memory is convolved; a function of the sizes alone.
+enum Way {
+    /// Weights outweigh pixels.
+    FewPixels,
+    /// 3x3 with fewer multiplications.
+    Winograd,
+    /// All else.
+    Direct,
+}
+
+impl Way {
+    fn of(sizes: &Sizes) -> Self {
+        if few_pixels::applies(sizes) {
+            Self::FewPixels
+        } else if winograd::applies(sizes) {
+            Self::Winograd
+        } else {
+            Self::Direct
+        }
+    }
+}
+
 /// y = w ∗ x + bias; shapes at the top of this file.
 ///
 /// # Errors
@@ -154,7 +177,11 @@ pub fn forward(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, window: Window) ->
     let bias = bias.map(|bias| View::of("conv2d bias", bias)).transpose()?;
     let bias = bias.as_ref();
     if route == Route::Fast {
-        let forward = if winograd::applies(&sizes) { winograd::forward } else { fast::forward };
+        let forward = match Way::of(&sizes) {
+            Way::FewPixels => few_pixels::forward,
+            Way::Winograd => winograd::forward,
+            Way::Direct => fast::forward,
+        };
         let bias = bias.map(View::f32).transpose()?;
         tensor(forward(x.f32()?, w.f32()?, bias, &sizes), &sizes.y_shape())
     } else {
@@ -185,8 +212,11 @@ pub fn input_gradient(
     if route == Route::Reference {
         return tensor(reference::input_gradient(dy.f64()?, w.f64()?, &sizes), &sizes.x_shape());
     }
-    let gradient =
-        if winograd::applies(&sizes) { winograd::input_gradient } else { fast::input_gradient };
+    let gradient = match Way::of(&sizes) {
+        Way::FewPixels => few_pixels::input_gradient,
+        Way::Winograd => winograd::input_gradient,
+        Way::Direct => fast::input_gradient,
+    };
     tensor(gradient(dy.f32()?, w.f32()?, &sizes), &sizes.x_shape())
 }
 
@@ -206,10 +236,10 @@ pub fn weight_gradient(x: &Tensor, dy: &Tensor, window: Window) -> Result<Tensor
     if route == Route::Reference {
         return tensor(reference::weight_gradient(x.f64()?, dy.f64()?, &sizes), &sizes.w_shape());
     }
-    let gradient = if winograd::applies(&sizes) {
-        winograd_weight::weight_gradient
-    } else {
-        weight_gradient::weight_gradient
+    let gradient = match Way::of(&sizes) {
+        Way::FewPixels => few_pixels::weight_gradient,
+        Way::Winograd => winograd_weight::weight_gradient,
+        Way::Direct => weight_gradient::weight_gradient,
     };
     tensor(gradient(x.f32()?, dy.f32()?, &sizes), &sizes.w_shape())
 }

@@ -7,6 +7,9 @@
 use super::Sizes;
 use rayon::prelude::*;
 
+/// Rows that are packed in one go.
+const ROWS: usize = 16;
+
 /// Which index of w is the product's column and which its depth, as strides in w.
 pub(super) struct Packing {
     pub columns: usize,
@@ -80,11 +83,14 @@ fn pack(
     values: &mut [f32],
 ) {
     let Packing { column_stride, depth, depth_stride, taps, .. } = *packing;
-    for column in 0..columns {
-        let w = &w[(first + column) * column_stride..];
-        for k in 0..depth {
-            for (tap, &weight) in w[k * depth_stride..][..taps].iter().enumerate() {
-                values[(tap * depth + k) * width + column] = weight;
+    // A few rows at a time: what is written then stays in the first-level cache.
+    for start in (0..depth).step_by(ROWS) {
+        for column in 0..columns {
+            let w = &w[(first + column) * column_stride..];
+            for k in start..(start + ROWS).min(depth) {
+                for (tap, &weight) in w[k * depth_stride..][..taps].iter().enumerate() {
+                    values[(tap * depth + k) * width + column] = weight;
+                }
             }
         }
     }

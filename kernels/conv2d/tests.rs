@@ -26,6 +26,13 @@ fn cases() -> Vec<(usize, usize, usize, usize, usize, Window)> {
         (3, 15, 16, 16, 48, Window::same(3)),
         (2, 13, 11, 32, 16, Window::same(3)),
         (9, 4, 4, 64, 32, Window::same(3)),
+        // Few pixels: sides that fill no panel, channels that fill no tile, one pixel, a stride, a linear layer.
+        (2, 5, 3, 33, 47, Window::same(3)),
+        (1, 1, 1, 64, 70, Window::same(3)),
+        (2, 8, 8, 40, 34, halving),
+        (1, 7, 7, 32, 37, odd),
+        (1, 1, 77, 600, 130, Window::same(1)),
+        (1, 16, 16, 64, 256, Window::same(3)),
     ]
 }
 
@@ -73,6 +80,93 @@ fn fewer_multiplications_cost_little_precision() {
         let direct = error(weight_gradient::weight_gradient(&values(&x), &dy, &sizes));
         let winograd = error(winograd_weight::weight_gradient(&values(&x), &dy, &sizes));
         assert!(winograd <= 3. * direct, "weights: {winograd:e} against {direct:e}");
+    }
+}
+
+/// What takes each way, so that the cases above are known to try them all.
+#[test]
+fn every_way_is_taken_by_some_case() {
+    let mut taken = [0; 3];
+    for (batch, height, width, channels_in, channels_out, window) in cases() {
+        let w = [channels_out, channels_in, window.kernel, window.kernel];
+        let sizes = Sizes::new(&[batch, height, width, channels_in], &w, window).unwrap();
+        taken[Way::of(&sizes) as usize] += 1;
+    }
+    assert!(taken.iter().all(|&n| n >= 3), "{taken:?}");
+}
+
+#[test]
+#[ignore]
+fn pace() {
+    for (side, ci, co, k, n) in [
+        (16, 1280, 1280, 3, 1),
+        (8, 1280, 1280, 3, 1),
+        (8, 2560, 1280, 3, 1),
+        (4, 640, 640, 3, 2),
+        (8, 640, 640, 3, 2),
+        (16, 320, 320, 3, 2),
+        (32, 160, 160, 3, 2),
+        (16, 640, 320, 3, 2),
+        (16, 640, 640, 3, 1),
+        (16, 640, 640, 1, 2),
+        (77, 768, 640, 1, 1),
+        (32, 640, 640, 3, 1),
+        (32, 160, 160, 1, 2),
+        (32, 1280, 160, 1, 2),
+    ] {
+        let x = f32(&filled(&[n, side, if side == 77 { 1 } else { side }, ci], 1));
+        let w = f32(&filled(&[co, ci, k, k], 2));
+        let window = Window::same(k);
+        let sizes = Sizes::new(x.dims(), w.dims(), window).unwrap();
+        let y = forward(&x, &w, None, window).unwrap();
+        let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (x, w, dy) = (values(&x), values(&w), values(&y));
+        let cpu = || {
+            let t = std::fs::read_to_string("/proc/self/schedstat").unwrap();
+            let _ = t;
+            let mut total = 0f64;
+            for e in std::fs::read_dir("/proc/self/task").unwrap() {
+                let p = e.unwrap().path().join("schedstat");
+                total += std::fs::read_to_string(p)
+                    .unwrap()
+                    .split(' ')
+                    .next()
+                    .unwrap()
+                    .parse::<f64>()
+                    .unwrap();
+            }
+            total / 1e6
+        };
+        let time = |f: &dyn Fn()| {
+            f();
+            let s = cpu();
+            for _ in 0..8 {
+                f()
+            }
+            (cpu() - s) / 16.
+        };
+        print!("{side} {ci} {co} {k} b{n} way {} |", Way::of(&sizes) as usize);
+        let wino = k == 3;
+        print!(
+            " few {:.1} {:.1} {:.1} |",
+            time(&|| drop(few_pixels::forward(&x, &w, None, &sizes))),
+            time(&|| drop(few_pixels::input_gradient(&dy, &w, &sizes))),
+            time(&|| drop(few_pixels::weight_gradient(&x, &dy, &sizes)))
+        );
+        if wino {
+            print!(
+                " wino {:.1} {:.1} {:.1} |",
+                time(&|| drop(winograd::forward(&x, &w, None, &sizes))),
+                time(&|| drop(winograd::input_gradient(&dy, &w, &sizes))),
+                time(&|| drop(winograd_weight::weight_gradient(&x, &dy, &sizes)))
+            );
+        }
+        println!(
+            " fast {:.1} {:.1} {:.1}",
+            time(&|| drop(fast::forward(&x, &w, None, &sizes))),
+            time(&|| drop(fast::input_gradient(&dy, &w, &sizes))),
+            time(&|| drop(weight_gradient::weight_gradient(&x, &dy, &sizes)))
+        );
     }
 }
 

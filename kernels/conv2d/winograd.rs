@@ -22,6 +22,9 @@ const CHANNELS: usize = 16;
 /// Numbers of a block's transformed patches, about: half of a second-level cache.
 const BLOCK: usize = 1 << 17;
 
+/// Rows of transformed weights that are written in one go.
+const ROWS: usize = 8;
+
 /// Whether this convolution may take this way, and gains by it.
 pub(super) fn applies(sizes: &Sizes) -> bool {
     let channels = [sizes.channels_in, sizes.channels_out];
@@ -93,12 +96,16 @@ impl Weights {
         let width = panel_width(columns);
         let mut values = vec![0.; columns.div_ceil(width) * 16 * depth * width];
         values.par_chunks_mut(16 * depth * width).enumerate().for_each(|(panel, values)| {
-            for column in 0..width.min(columns - panel * width) {
-                let w = &w[(panel * width + column) * packing.column_stride..];
-                for k in 0..depth {
-                    let kernel = kernel(&w[k * packing.depth_stride..], turned);
-                    for (position, value) in transform_kernel(&kernel).into_iter().enumerate() {
-                        values[(position * depth + k) * width + column] = value;
+            let own = panel * width..columns.min((panel + 1) * width);
+            // A few rows at a time: what is written then stays in the first-level cache.
+            for first in (0..depth).step_by(ROWS) {
+                for (column, w) in own.clone().map(|o| &w[o * packing.column_stride..]).enumerate()
+                {
+                    for k in first..(first + ROWS).min(depth) {
+                        let kernel = kernel(&w[k * packing.depth_stride..], turned);
+                        for (position, value) in transform_kernel(&kernel).into_iter().enumerate() {
+                            values[(position * depth + k) * width + column] = value;
+                        }
                     }
                 }
             }

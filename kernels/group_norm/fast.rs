@@ -1,4 +1,4 @@
-//! The law on the processor: one task an image, whose pixels stay in the second-level cache between the passes.
+//! The law on the processor: an image's statistics, then its pixels, both in blocks of rows that are shared out.
 
 use super::{Activation, GroupNorm, Sizes};
 use crate::elementary::sigmoid;
@@ -32,8 +32,14 @@ pub(super) fn forward(
         let own = example(sizes, b);
         let scales = Scales::of(norm, sizes, x, &gamma[own.clone()]);
         match norm.activation {
-            Activation::Identity => apply(x, &scales, &beta[own], y),
-            Activation::Silu => apply_silu(x, &scales, &beta[own], y),
+            Activation::Identity => {
+                in_blocks(sizes.channels, x, x, y, |x, _, y| {
+                    apply(x, &scales, &beta[own.clone()], y)
+                });
+            }
+            Activation::Silu => in_blocks(sizes.channels, x, x, y, |x, _, y| {
+                apply_silu(x, &scales, &beta[own.clone()], y);
+            }),
         }
     });
     y
@@ -121,7 +127,9 @@ fn image_gradients(
     // dz waits in dx until its sums are known.
     match norm.activation {
         Activation::Identity => dx.copy_from_slice(dy),
-        Activation::Silu => silu_slope(dy, x, scales, beta, dx),
+        Activation::Silu => in_blocks(sizes.channels, x, dy, dx, |x, dy, dx| {
+            silu_slope(dy, x, scales, beta, dx);
+        }),
     }
     let (plain, centred) =
         blocked(sizes.channels, dx, x, |dz, x, sums| products(dz, x, &scales.mean, sums));
@@ -140,7 +148,7 @@ fn image_gradients(
         offset.push((rstd * group_mean(&plain, c)) as f32);
         slope.push((rstd * rstd * group_mean(&normed, c)) as f32);
     }
-    finish(x, scales, &offset, &slope, dx);
+    in_blocks(sizes.channels, x, x, dx, |x, _, dx| finish(x, scales, &offset, &slope, dx));
     Sums { plain, normed }
 }
 
@@ -149,21 +157,34 @@ fn blocked(
     channels: usize,
     first: &[f32],
     second: &[f32],
-    add: impl Fn(&[f32], &[f32], &mut [f32]),
+    add: impl Fn(&[f32], &[f32], &mut [f32]) + Sync,
 ) -> (Vec<f64>, Vec<f64>) {
     let mut totals = vec![0f64; 2 * channels];
-    let mut sums = vec![0f32; 2 * channels];
     let block = BLOCK * channels.max(1);
-    for (k, rows) in first.chunks(block).enumerate() {
-        sums.fill(0.);
-        let other = second.get(k * block..k * block + rows.len()).unwrap_or(&[]);
-        add(rows, other, &mut sums);
-        for (total, &sum) in totals.iter_mut().zip(&sums) {
-            *total += f64::from(sum);
-        }
+    let one = |(k, rows): (usize, &[f32])| {
+        let mut sums = vec![0f32; 2 * channels];
+        add(rows, second.get(k * block..k * block + rows.len()).unwrap_or(&[]), &mut sums);
+        sums
+    };
+    let blocks: Vec<Vec<f32>> = first.par_chunks(block).enumerate().map(one).collect();
+    for sums in &blocks {
+        totals.iter_mut().zip(sums).for_each(|(total, &sum)| *total += f64::from(sum));
     }
     let second = totals.split_off(channels);
     (totals, second)
+}
+
+/// Calls `work` on blocks of the rows of x, another operand of the same shape, and y.
+fn in_blocks(
+    channels: usize,
+    x: &[f32],
+    other: &[f32],
+    y: &mut [f32],
+    work: impl Fn(&[f32], &[f32], &mut [f32]) + Sync,
+) {
+    let block = BLOCK * channels.max(1);
+    let rows = x.par_chunks(block).zip(other.par_chunks(block));
+    y.par_chunks_mut(block).zip(rows).for_each(|(y, (x, other))| work(x, other, y));
 }
 
 multiversion! {

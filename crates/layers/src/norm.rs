@@ -79,15 +79,22 @@ impl GroupNorm {
     }
 }
 
-/// `torch.nn.LayerNorm` over the channels: one group over the channels of each token by itself.
+/// `torch.nn.LayerNorm` over the channels.
 #[derive(Clone, Debug)]
-pub struct LayerNorm(GroupNorm);
+pub struct LayerNorm {
+    weight: usize,
+    bias: usize,
+    epsilon: f64,
+}
 
 impl LayerNorm {
     /// Declares `weight` and `bias` [channels].
-    pub fn declare(scope: Scope, channels: usize, epsilon: f64) -> Self {
-        let spec = NormSpec { groups: 1, epsilon, activation: None };
-        Self(GroupNorm::declare(scope, channels, spec))
+    pub fn declare(mut scope: Scope, channels: usize, epsilon: f64) -> Self {
+        Self {
+            weight: scope.declare("weight", &[channels], Init::Constant(1.)),
+            bias: scope.declare("bias", &[channels], Init::Constant(0.)),
+            epsilon,
+        }
     }
 
     /// [.., channels] → the same shape.
@@ -95,10 +102,7 @@ impl LayerNorm {
     /// # Errors
     /// When the channels differ from the declared ones.
     pub fn forward(&self, tape: &Tape, x: &Value) -> Result<Value> {
-        let shape = x.tensor().dims().to_vec();
-        let channels = *shape.last().unwrap_or(&0);
-        let tokens = x.tensor().elem_count() / channels.max(1);
-        let rows = operation::reshape(tape, x, &[tokens, 1, channels])?;
-        operation::reshape(tape, &self.0.forward(tape, &rows)?, &shape)
+        let (gamma, beta) = (tape.parameter(self.weight), tape.parameter(self.bias));
+        operation::layer_norm(tape, x, &gamma, &beta, self.epsilon)
     }
 }

@@ -6,7 +6,7 @@ use candle_core::{D, Result, Tensor};
 use lethe_candlex::tape::{Slot, Tape, Value};
 use lethe_kernels::conv2d::{self, Window};
 use lethe_kernels::group_norm::GroupNorm;
-use lethe_kernels::{attention as attend, concat, geglu, upsample as resample};
+use lethe_kernels::{attention as attend, concat, geglu, layer_norm, upsample as resample};
 
 /// w ∗ x + bias, see [`lethe_kernels::conv2d`]; `bias` is [out] or [batch, out], if there is one.
 ///
@@ -72,6 +72,29 @@ pub fn group_norm(
     Ok(tape.record(y, &slots, move |dy, to| {
         let [x, gamma, beta] = &operands;
         let gradients = norm.gradients(&dy.contiguous()?, x, gamma, beta)?;
+        to.add(slots[0], || Ok(gradients.x))?;
+        to.add(slots[1], || Ok(gradients.gamma))?;
+        to.add(slots[2], || Ok(gradients.beta))
+    }))
+}
+
+/// See [`lethe_kernels::layer_norm`].
+///
+/// # Errors
+/// When shapes do not fit.
+pub fn layer_norm(
+    tape: &Tape,
+    x: &Value,
+    gamma: &Value,
+    beta: &Value,
+    epsilon: f64,
+) -> Result<Value> {
+    let y = layer_norm::forward(x.tensor(), gamma.tensor(), beta.tensor(), epsilon)?;
+    let slots = [x.slot(), gamma.slot(), beta.slot()];
+    let operands = [x, gamma, beta].map(|value| value.tensor().clone());
+    Ok(tape.record(y, &slots, move |dy, to| {
+        let [x, gamma, beta] = &operands;
+        let gradients = layer_norm::gradients(&dy.contiguous()?, x, gamma, beta, epsilon)?;
         to.add(slots[0], || Ok(gradients.x))?;
         to.add(slots[1], || Ok(gradients.gamma))?;
         to.add(slots[2], || Ok(gradients.beta))
