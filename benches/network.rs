@@ -75,7 +75,8 @@ impl Subject {
             std::fs::write(&path, bytes).with_context(|| path.display().to_string())
         };
         write(disk::CONFIG, disk::config_text(&config)?.as_bytes())?;
-        write(disk::WEIGHTS, &disk::weight_bytes(&store)?)?;
+        let tensors: Vec<_> = store.iter().map(|(name, x)| (name, x.clone())).collect();
+        write(disk::WEIGHTS, &serialize(&tensors, None)?)?;
         let subject = Self { unet, store, batch };
         write("expected.safetensors", &subject.expected()?)?;
         Ok(subject)

@@ -5,13 +5,13 @@ use crate::session::{Offsets, Session};
 use crate::study::Study;
 use crate::system::AnyNetwork;
 use anyhow::Result;
-use candle_core::{DType, Tensor};
+use candle_core::DType;
 use lethe_candlex::params::ParamStore;
 use lethe_candlex::rng::Seed;
 use lethe_candlex::weights;
 use lethe_continual::{Arm, DrawKey, ReplayBuffer, Sources};
 use lethe_ledger::digest;
-use lethe_train::checkpoint::{self, Checkpoint, Files};
+use lethe_train::checkpoint::{self, Checkpoint, Content, Files};
 use lethe_train::{Inputs, Job, Optimizer, Position, StepReport, Trainer};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -135,6 +135,7 @@ impl Lesson<'_> {
     ) -> Result<Checkpoint> {
         let job = self.job(inputs);
         let (mut trainer, mut kept) = match checkpoint::latest(&self.folder)? {
+            Some(found) if self.is_last(&found)? => return self.ended(found, session),
             Some(found) => (self.resume(job, &found, session)?, found),
             None => {
                 let trainer = Trainer::start(job, start()?)?;
@@ -148,8 +149,8 @@ impl Lesson<'_> {
             let report = self.step(&mut trainer, session, &held_out)?;
             witness.after_step(session, &self.place, &trainer, &report)?;
             let step = trainer.position().step;
-            let is_due = step.is_multiple_of(self.study.spec.training.checkpoint_every)
-                || step == trainer.steps();
+            let is_due =
+                step.is_multiple_of(self.study.spec.training.checkpoint_every) || is_over(&trainer);
             if is_due || interrupt.is_raised() {
                 kept = self.save(&trainer, session)?;
             }
@@ -210,17 +211,30 @@ impl Lesson<'_> {
         Ok(kept)
     }
 
+    /// On the way what training goes on from; at the end what the task leaves, as others read it.
     fn files(&self, trainer: &Trainer<AnyNetwork>) -> Result<Files> {
-        let raw: Vec<(&str, Tensor)> =
-            trainer.weights().iter().map(|(name, t)| (name, t.clone())).collect();
-        let moments = trainer.optimizer().named(trainer.weights())?;
-        let moments: Vec<(&str, Tensor)> =
-            moments.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
-        let mut files = crate::pipeline::files(self.study, trainer.result())?;
-        files.push((RAW.into(), weights::serialize(&raw, None)?));
-        files.push((OPTIMIZER.into(), weights::serialize(&moments, None)?));
-        files.push(("protocol.toml".into(), self.study.text.clone().into_bytes()));
+        let is_over = is_over(trainer);
+        let mut files = crate::pipeline::files(self.study, trainer.result(), is_over)?;
+        if !is_over {
+            let moments = trainer.optimizer().named(trainer.weights())?;
+            files.push((RAW.into(), Content::store(trainer.weights())));
+            files.push((OPTIMIZER.into(), Content::Tensors(moments)));
+        }
+        files.push(("protocol.toml".into(), self.study.text.clone().into_bytes().into()));
         Ok(files)
+    }
+
+    fn is_last(&self, found: &Checkpoint) -> Result<bool> {
+        let position = found.state::<TaskState>()?.position;
+        Ok(position.step >= self.study.spec.training.steps_of(self.place.task))
+    }
+
+    /// Broken between its last checkpoint and the end of the stage: there is nothing left to learn.
+    fn ended(&self, found: Checkpoint, session: &mut Session) -> Result<Checkpoint> {
+        let state: TaskState = found.state()?;
+        self.expect(&state, &found)?;
+        session.resume_stage(state.journals)?;
+        Ok(found)
     }
 
     fn resume<'a>(
@@ -260,6 +274,10 @@ impl Lesson<'_> {
         }
         Ok(())
     }
+}
+
+fn is_over(trainer: &Trainer<AnyNetwork>) -> bool {
+    trainer.position().step >= trainer.steps()
 }
 
 /// The words of a draw, as the continual room wants them.

@@ -11,7 +11,6 @@ use anyhow::{Result, anyhow, ensure};
 use candle_core::{DType, Device, Tensor};
 use lethe_candlex::params::{Declarations, ParamStore};
 use lethe_candlex::rng::Seed;
-use lethe_candlex::weights;
 use lethe_data::ImageSet;
 use lethe_diffusion::schedule::ScheduleKind;
 use lethe_kernels::adamw::AdamW;
@@ -19,7 +18,7 @@ use lethe_latent::vae::objective;
 use lethe_latent::{
     AutoencoderKl, AutoencoderKlConfig, ClipTextConfig, ClipTextEncoder, UNet2dCondition,
 };
-use lethe_train::checkpoint::{self, Files};
+use lethe_train::checkpoint::{self, Content, Files};
 use lethe_train::{Optimizer, TrainError, flatten, to_tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -82,8 +81,8 @@ impl Making<'_> {
             "diffusion_pytorch_model",
             &store,
         )?);
-        files.push(("scheduler/scheduler_config.json".into(), text(&self.scheduler())?));
-        files.push(("model_index.json".into(), text(&index())?));
+        files.push(("scheduler/scheduler_config.json".into(), text(&self.scheduler())?.into()));
+        files.push(("model_index.json".into(), text(&index())?.into()));
         let origin = self.origin(absolute_error);
         checkpoint::save(folder, &files, &origin)?;
         Ok(())
@@ -159,7 +158,7 @@ impl Making<'_> {
             let noise = self.seed.stream("autoencoder noise");
             let noise = noise.normal(step as u32, &keys, &shape, self.device)?;
             let found = objective(vae, &store, &images, &noise, spec.vae_kl)?;
-            let (flat, norm) = flatten(&store, &found.gradients)?;
+            let (flat, norm) = flatten(&store, found.gradients)?;
             if !(found.absolute_error.is_finite() && norm.is_finite()) {
                 let what = "the autoencoder's loss";
                 let (task, examples) = (0, ids.iter().map(|&id| (id, 0)).collect());
@@ -321,10 +320,10 @@ pub fn tokenizer_files(vocabulary: Vec<String>) -> Result<Files> {
     settings["model_max_length"] = json!(POSITIONS);
     settings["tokenizer_class"] = json!("CLIPTokenizer");
     Ok(vec![
-        ("tokenizer/vocab.json".into(), text(&Value::Object(ids))?),
-        ("tokenizer/merges.txt".into(), b"#version: 0.2\n".to_vec()),
-        ("tokenizer/special_tokens_map.json".into(), text(&special)?),
-        ("tokenizer/tokenizer_config.json".into(), text(&settings)?),
+        ("tokenizer/vocab.json".into(), text(&Value::Object(ids))?.into()),
+        ("tokenizer/merges.txt".into(), b"#version: 0.2\n".to_vec().into()),
+        ("tokenizer/special_tokens_map.json".into(), text(&special)?.into()),
+        ("tokenizer/tokenizer_config.json".into(), text(&settings)?.into()),
     ])
 }
 
@@ -357,10 +356,9 @@ fn class(name: &str, config: &impl Serialize) -> Result<Value> {
 /// # Errors
 /// When a tensor cannot be written.
 pub fn part(name: &str, config: &Value, stem: &str, store: &ParamStore) -> Result<Files> {
-    let tensors: Vec<(&str, Tensor)> = store.iter().map(|(name, t)| (name, t.clone())).collect();
     Ok(vec![
-        (format!("{name}/config.json"), text(config)?),
-        (format!("{name}/{stem}.safetensors"), weights::serialize(&tensors, None)?),
+        (format!("{name}/config.json"), text(config)?.into()),
+        (format!("{name}/{stem}.safetensors"), Content::store(store)),
     ])
 }
 

@@ -5,16 +5,15 @@ use crate::latent_system::Latent;
 use crate::protocol::DiffusionSpec;
 use crate::study::Study;
 use crate::system::Kind;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use candle_core::Tensor;
 use lethe_candlex::params::ParamStore;
-use lethe_candlex::weights;
 use lethe_diffusion::denoiser::{Condition, Denoiser};
 use lethe_diffusion::parameterization::Parameterization;
 use lethe_diffusion::sampler::{Ddim, Spacing, walk_to};
 use lethe_diffusion::schedule::{NoiseSchedule, ScheduleKind, ScheduleSpec, Timestep};
 use lethe_pixel::{UNet2dConfig, folder};
-use lethe_train::checkpoint::{self, Files};
+use lethe_train::checkpoint::{self, Content, Files};
 use serde::Deserialize;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -23,10 +22,13 @@ use std::path::{Path, PathBuf};
 /// the pipeline that it started from holds. Adapters lie beside it by themselves, and are added into its U-Net.
 ///
 /// # Errors
-/// When a tensor cannot be written, or a file of the model that it started from cannot be read.
-pub fn files(study: &Study, store: &ParamStore) -> Result<Files> {
+/// When a file of the model that it started from cannot be listed.
+pub fn files(study: &Study, store: &ParamStore, is_whole: bool) -> Result<Files> {
     match &study.system.kind {
         Kind::Pixel(config) => pixel_files(study, config, store),
+        Kind::Latent(_) if !is_whole => {
+            Ok(vec![(study.system.result_file().into(), Content::store(store))])
+        }
         Kind::Latent(latent) => latent_files(study, latent, store),
     }
 }
@@ -39,37 +41,27 @@ fn pixel_files(study: &Study, config: &UNet2dConfig, store: &ParamStore) -> Resu
         "unet": ["diffusers", "UNet2DModel"],
     });
     Ok(vec![
-        ("model_index.json".into(), pretty(&index)?),
-        ("scheduler/scheduler_config.json".into(), pretty(&scheduler(study))?),
-        (format!("unet/{}", folder::CONFIG), folder::config_text(config)?.into_bytes()),
-        (format!("unet/{}", folder::WEIGHTS), folder::weight_bytes(store)?),
+        ("model_index.json".into(), pretty(&index)?.into()),
+        ("scheduler/scheduler_config.json".into(), pretty(&scheduler(study))?.into()),
+        (format!("unet/{}", folder::CONFIG), folder::config_text(config)?.into_bytes().into()),
+        (format!("unet/{}", folder::WEIGHTS), Content::store(store)),
     ])
 }
 
 fn latent_files(study: &Study, latent: &Latent, store: &ParamStore) -> Result<Files> {
     let mut files = Files::new();
     for (name, path) in lethe_latent::folder::other_files(latent.root())? {
-        let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
-        files.push((name, bytes));
+        files.push((name, Content::Copy(path)));
     }
     let unet = match &latent.spec().lora {
-        None => named(store),
+        None => Content::store(store),
         Some(spec) => {
-            files.push((study.system.result_file().into(), serialize_named(&named(store))?));
-            lethe_latent::lora::merged(store, spec)?
+            files.push((study.system.result_file().into(), Content::store(store)));
+            Content::Tensors(lethe_latent::lora::merged(store, spec)?)
         }
     };
-    files.push((format!("unet/{}", folder::WEIGHTS), serialize_named(&unet)?));
+    files.push((format!("unet/{}", folder::WEIGHTS), unet));
     Ok(files)
-}
-
-fn named(store: &ParamStore) -> Vec<(String, Tensor)> {
-    store.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect()
-}
-
-fn serialize_named(tensors: &[(String, Tensor)]) -> Result<Vec<u8>> {
-    let tensors: Vec<_> = tensors.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
-    Ok(weights::serialize(&tensors, None)?)
 }
 
 fn scheduler(study: &Study) -> serde_json::Value {

@@ -10,9 +10,9 @@ use lethe_latent::{
     AutoencoderKl, AutoencoderKlConfig, ClipTextConfig, ClipTextEncoder, UNet2dCondition,
     UNet2dConditionConfig,
 };
-use lethe_ledger::durable;
 use lethe_train::checkpoint::Files;
 use serde_json::{Value, json};
+use std::fs::File;
 use std::path::Path;
 
 /// The one that is known.
@@ -34,17 +34,18 @@ pub fn write(folder: &Path, seed: Seed) -> Result<()> {
         put(folder, part(name, &config, stem, &store)?)?;
     }
     put(folder, tokenizer_files(vocabulary())?)?;
-    put(folder, vec![("scheduler/scheduler_config.json".into(), text(&scheduler())?)])?;
-    put(folder, vec![("model_index.json".into(), text(&index())?)])
+    put(folder, vec![("scheduler/scheduler_config.json".into(), text(&scheduler())?.into())])?;
+    put(folder, vec![("model_index.json".into(), text(&index())?.into())])
 }
 
 fn put(folder: &Path, files: Files) -> Result<()> {
-    for (name, bytes) in files {
+    for (name, content) in files {
         let path = folder.join(name);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        durable::write_file(&path, &bytes)?;
+        let mut file = File::create(&path).with_context(|| path.display().to_string())?;
+        content.write(&mut file).and_then(|()| file.sync_all())?;
     }
     Ok(())
 }

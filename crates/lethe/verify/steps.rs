@@ -58,7 +58,7 @@ pub(super) fn compare(
     let (mut losses, mut norms, mut distances) = (Vec::new(), Vec::new(), Vec::new());
     for k in 1..=steps {
         let (_, loss, gradients) = batch.step(network)?;
-        let (flat, norm) = flatten(store, &gradients)?;
+        let (flat, norm) = flatten(store, gradients)?;
         losses.push(loss);
         norms.push(norm);
         optimizer.step(&setting.law, store, &flat, norm, setting.clip)?;

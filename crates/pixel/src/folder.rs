@@ -2,7 +2,7 @@
 
 use crate::{PixelError, UNet2d, UNet2dConfig};
 use candle_core::{DType, Device};
-use lethe_candlex::params::{Declarations, ParamStore};
+use lethe_candlex::params::Declarations;
 use lethe_candlex::weights::{self, Loaded};
 pub use lethe_layers::attention::todays_name;
 use serde_json::{Map, Value};
@@ -95,13 +95,4 @@ pub fn config_text(config: &UNet2dConfig) -> Result<String, PixelError> {
         fields.insert("_class_name".into(), "UNet2DModel".into());
     }
     serde_json::to_string_pretty(&value).map(|text| text + "\n").map_err(fault)
-}
-
-/// The weights' bytes, as diffusers reads them.
-///
-/// # Errors
-/// [`PixelError::Weights`] when a tensor cannot be written.
-pub fn weight_bytes(store: &ParamStore) -> Result<Vec<u8>, PixelError> {
-    let tensors: Vec<_> = store.iter().map(|(name, tensor)| (name, tensor.clone())).collect();
-    Ok(weights::serialize(&tensors, None)?)
 }

@@ -5,6 +5,9 @@
 //! Reading checks every byte. The one before is removed only after the new one was read back.
 
 use crate::error::TrainError;
+use candle_core::Tensor;
+use lethe_candlex::params::ParamStore;
+use lethe_candlex::weights;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -18,8 +21,75 @@ pub const MANIFEST: &str = "checkpoint.json";
 /// Format of that file.
 const FORMAT: u32 = 1;
 
-/// Files of a checkpoint: paths within it, and their bytes.
-pub type Files = Vec<(String, Vec<u8>)>;
+/// Files of a checkpoint: paths within it, and what they hold.
+pub type Files = Vec<(String, Content)>;
+
+/// What a file holds; however large, no more than a tensor of it is in memory a second time.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// What another file holds.
+    Copy(PathBuf),
+    /// A safetensors file of these.
+    Tensors(Vec<(String, Tensor)>),
+}
+
+impl From<Vec<u8>> for Content {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl Content {
+    /// A safetensors file of all parameters of `store`, without those that it lies over.
+    pub fn store(store: &ParamStore) -> Self {
+        let own = store.iter().map(|(name, tensor)| (name.to_string(), tensor.clone()));
+        Self::Tensors(own.collect())
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// Those of `out`, of the file that is copied, and of tensors that cannot be written.
+    pub fn write(&self, out: &mut impl Write) -> std::io::Result<()> {
+        match self {
+            Self::Bytes(bytes) => out.write_all(bytes),
+            Self::Copy(path) => {
+                let named = |error: std::io::Error| {
+                    std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+                };
+                let mut from = File::open(path).map_err(named)?;
+                std::io::copy(&mut from, out).map(|_| ())
+            }
+            Self::Tensors(tensors) => {
+                let tensors: Vec<_> =
+                    tensors.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
+                weights::write(out, &tensors, None)
+            }
+        }
+    }
+}
+
+/// What passes through on its way to a file, counted and digested.
+struct Measured {
+    file: File,
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
+
+impl Write for Measured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let n = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..n]);
+        self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -173,25 +243,25 @@ fn fill(folder: &Path, files: &Files, state: serde_json::Value) -> std::io::Resu
     fs::create_dir_all(folder)?;
     let mut entries = BTreeMap::new();
     let mut folders = std::collections::BTreeSet::from([folder.to_path_buf()]);
-    for (name, bytes) in files {
+    for (name, content) in files {
         let path = folder.join(name);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
             folders.insert(parent.to_path_buf());
         }
-        write_synced(&path, bytes)?;
-        let blake3 = blake3::hash(bytes).to_hex().to_string();
-        entries.insert(name.clone(), Entry { bytes: bytes.len() as u64, blake3 });
+        entries.insert(name.clone(), write_synced(&path, content)?);
     }
     let manifest = serde_json::to_string_pretty(&Manifest::new(state, entries))? + "\n";
-    write_synced(&folder.join(MANIFEST), manifest.as_bytes())?;
+    write_synced(&folder.join(MANIFEST), &manifest.into_bytes().into())?;
     folders.iter().rev().try_for_each(|folder| sync_folder(folder))
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+/// What was meant to be written, whatever the disk made of it.
+fn write_synced(path: &Path, content: &Content) -> std::io::Result<Entry> {
+    let mut out = Measured { file: File::create(path)?, hasher: blake3::Hasher::new(), bytes: 0 };
+    content.write(&mut out)?;
+    out.file.sync_all()?;
+    Ok(Entry { bytes: out.bytes, blake3: out.hasher.finalize().to_hex().to_string() })
 }
 
 /// A rename, or a new file, is on the disk only when its folder is.
@@ -271,7 +341,10 @@ mod tests {
     use super::*;
 
     fn files() -> Files {
-        vec![("unet/weights".into(), vec![1, 2, 3]), ("protocol.toml".into(), b"seed = 1".to_vec())]
+        vec![
+            ("unet/weights".into(), vec![1, 2, 3].into()),
+            ("protocol.toml".into(), b"seed = 1".to_vec().into()),
+        ]
     }
 
     fn saved(folder: &Path, step: u64) -> Checkpoint {

@@ -91,25 +91,35 @@ impl Optimizer {
 
 /// Gradients of the store's own parameters one after another, [n_elements], and their norm; frozen ones have zeros.
 ///
+/// Each is let go of once it has its place, so that they are not all there twice.
+///
 /// # Errors
 /// [`TrainError::NoGradient`] names every trainable parameter that received none.
 pub fn flatten(
     store: &ParamStore,
-    gradients: &Gradients,
+    gradients: Gradients,
 ) -> std::result::Result<(Tensor, f64), TrainError> {
-    let (mut parts, mut missing) = (Vec::with_capacity(store.len()), Vec::new());
+    let missing =
+        |&index: &usize| store.is_trainable(index) && gradients.parameter(index).is_none();
+    let names: Vec<String> =
+        store.own().filter(missing).map(|index| store.name(index).to_string()).collect();
+    if !names.is_empty() {
+        let expected = store.own().filter(|&index| store.is_trainable(index)).count();
+        return Err(TrainError::NoGradient { expected, names });
+    }
+    let flat = store.flat().zeros_like()?;
+    let mut starts = Vec::with_capacity(store.len());
+    let mut n = 0;
     for index in store.own() {
-        match gradients.parameter(index) {
-            Some(gradient) => parts.push(gradient.flatten_all()?),
-            None if store.is_trainable(index) => missing.push(store.name(index).to_string()),
-            None => parts.push(store.tensor(index).zeros_like()?.flatten_all()?),
+        starts.push(n);
+        n += store.tensor(index).elem_count();
+    }
+    let first = store.own().start;
+    for (index, gradient) in gradients.into_parameters() {
+        if store.own().contains(&index) && gradient.elem_count() > 0 {
+            flat.slice_set(&gradient.flatten_all()?, 0, starts[index - first])?;
         }
     }
-    if !missing.is_empty() {
-        let expected = store.own().filter(|&index| store.is_trainable(index)).count();
-        return Err(TrainError::NoGradient { expected, names: missing });
-    }
-    let flat = Tensor::cat(&parts, 0)?;
     let length = norm(&flat)?;
     Ok((flat, length))
 }

@@ -15,6 +15,9 @@ pub struct TrainingSpec {
     pub later_steps: u64,
     /// New examples in every batch; replayed ones come beside them (`replay.per_batch`).
     pub batch: u64,
+    /// Into how many parts a batch is cut, whose gradients are taken one after another: less memory for activations,
+    /// the same step but for rounding.
+    pub parts: u64,
     /// AdamW's η at its height. Default 2e-4, Ho et al. 2020.
     pub learning_rate: f64,
     /// η for the later tasks, as a multiple of `learning_rate`.
@@ -58,6 +61,7 @@ impl Default for TrainingSpec {
             steps: 20_000,
             later_steps: 20_000,
             batch: 128,
+            parts: 1,
             learning_rate: 2e-4,
             later_rate: 1.,
             warm_up: 500,
@@ -95,6 +99,7 @@ impl TrainingSpec {
         require("steps", self.steps > 0, "at least 1", self.steps)?;
         require("later_steps", self.later_steps > 0, "at least 1", self.later_steps)?;
         require("batch", self.batch > 0, "at least 1", self.batch)?;
+        require("parts", self.parts > 0, "at least 1", self.parts)?;
         require(
             "checkpoint_every",
             self.checkpoint_every > 0,

@@ -19,8 +19,9 @@ use lethe_diffusion::objective::{DenoisingLoss, Weighting, denoising_loss};
 use lethe_diffusion::parameterization::{Parameterization, perturb};
 use lethe_diffusion::schedule::{NoiseSchedule, Timestep};
 use lethe_kernels::adamw::AdamW;
-use lethe_kernels::ema::lerp;
+use lethe_kernels::ema::{lerp, norm};
 use lethe_ledger::TrainingRecord;
+use std::ops::Range;
 
 /// The diffusion process that is learned.
 #[derive(Clone, Debug)]
@@ -81,6 +82,18 @@ struct Noisy {
     target: Tensor,
 }
 
+/// What a batch, or a part of it, was found to be.
+struct Found {
+    /// Weighted mean loss.
+    loss: f64,
+    /// Each example's own.
+    per_example: Vec<f64>,
+    /// [n_elements].
+    gradient: Tensor,
+    /// Of the gradient.
+    norm: f64,
+}
+
 impl<'a, N: Network> Trainer<'a, N> {
     /// Starts a task from `store`, with a fresh optimizer and a fresh average.
     ///
@@ -139,21 +152,20 @@ impl<'a, N: Network> Trainer<'a, N> {
     /// parameter receives none; nothing has moved then.
     pub fn step(&mut self, batch: &Batch) -> Result<StepReport, TrainError> {
         let noisy = self.noisy(batch)?;
-        let (loss, gradients) = self.gradients(&noisy)?;
-        let (flat, norm) = flatten(&self.store, &gradients)?;
-        drop(gradients);
+        let Found { loss, per_example, gradient, norm } = self.found(&noisy)?;
         if !norm.is_finite() {
             return Err(self.diverged("the gradient", &noisy, |_| true));
         }
         let learning_rate = rate(self.job.spec, self.job.task, self.position.step, self.steps());
         let law = self.law(learning_rate);
-        self.optimizer.step(&law, &self.store, &flat, norm, self.job.spec.clip)?;
+        self.optimizer.step(&law, &self.store, &gradient, norm, self.job.spec.clip)?;
+        drop(gradient);
         let total = self.job.process.schedule.timesteps();
-        self.position.window.add(loss.mean, norm, &loss.per_example, &noisy.timesteps, total);
+        self.position.window.add(loss, norm, &per_example, &noisy.timesteps, total);
         self.position.step += 1;
         self.position.images_seen += noisy.ids.len() as u64;
         self.update_average(noisy.ids.len())?;
-        Ok(StepReport { loss: loss.mean, gradient_norm: norm, learning_rate })
+        Ok(StepReport { loss, gradient_norm: norm, learning_rate })
     }
 
     fn law(&self, learning_rate: f64) -> AdamW {
@@ -187,28 +199,61 @@ impl<'a, N: Network> Trainer<'a, N> {
         Ok(Noisy { ids, keys, told, timesteps, x, target })
     }
 
-    fn gradients(&self, noisy: &Noisy) -> Result<(DenoisingLoss, Gradients), TrainError> {
+    /// Loss and gradient of the batch, part after part where the protocol cuts it.
+    fn found(&self, noisy: &Noisy) -> Result<Found, TrainError> {
+        let n = noisy.ids.len();
+        let each = n.div_ceil(self.job.spec.parts.max(1) as usize).max(1);
+        let mut whole = self.part(noisy, 0..each.min(n))?;
+        for start in (each..n).step_by(each) {
+            let range = start..(start + each).min(n);
+            // A mean over what has been seen so far moves by this share of the distance to what comes.
+            let weight = range.len() as f64 / range.end as f64;
+            let part = self.part(noisy, range)?;
+            lerp(&whole.gradient, &part.gradient, weight, 1.)?;
+            whole.loss += weight * (part.loss - whole.loss);
+            whole.per_example.extend(part.per_example);
+        }
+        if each < n {
+            whole.norm = norm(&whole.gradient)?;
+        }
+        Ok(whole)
+    }
+
+    fn part(&self, noisy: &Noisy, range: Range<usize>) -> Result<Found, TrainError> {
+        let (loss, gradients) = self.gradients(noisy, range)?;
+        let DenoisingLoss { mean, per_example, .. } = loss;
+        let (gradient, norm) = flatten(&self.store, gradients)?;
+        Ok(Found { loss: mean, per_example, gradient, norm })
+    }
+
+    fn gradients(
+        &self,
+        noisy: &Noisy,
+        range: Range<usize>,
+    ) -> Result<(DenoisingLoss, Gradients), TrainError> {
         let job = &self.job;
         let key = StepKey {
             seed: job.seed,
             task: job.task,
             step: self.position.step as u32,
-            examples: &noisy.keys,
+            examples: &noisy.keys[range.clone()],
         };
-        let pass = Pass { condition: noisy.told.condition(), dropout: Some(key) };
+        let condition = noisy.told.condition();
+        let pass = Pass { condition: condition.of(range.clone()), dropout: Some(key) };
         let tape = Tape::recording(&self.store);
-        let levels: Vec<f64> = noisy.timesteps.iter().map(|t| t.0 as f64).collect();
+        let timesteps = &noisy.timesteps[range.clone()];
+        let levels: Vec<f64> = timesteps.iter().map(|t| t.0 as f64).collect();
+        let own = |t: &Tensor| t.narrow(0, range.start, range.len());
         let output =
-            job.network.forward(&tape, &Value::constant(noisy.x.clone()), &levels, &pass)?;
+            job.network.forward(&tape, &Value::constant(own(&noisy.x)?), &levels, &pass)?;
         let Process { schedule, parameterization, weighting } = job.process;
-        let weights: Vec<f64> = noisy
-            .timesteps
-            .iter()
-            .map(|&t| weighting.weight(schedule, *parameterization, t))
-            .collect();
-        let loss = denoising_loss(output.tensor(), &noisy.target, &weights)?;
+        let weights: Vec<f64> =
+            timesteps.iter().map(|&t| weighting.weight(schedule, *parameterization, t)).collect();
+        let loss = denoising_loss(output.tensor(), &own(&noisy.target)?, &weights)?;
         if !loss.mean.is_finite() {
-            return Err(self.diverged("the loss", noisy, |i| !loss.per_example[i].is_finite()));
+            let is_culprit =
+                |i: usize| range.contains(&i) && !loss.per_example[i - range.start].is_finite();
+            return Err(self.diverged("the loss", noisy, is_culprit));
         }
         let gradients = tape.backward(&output, loss.gradient.clone())?;
         Ok((loss, gradients))

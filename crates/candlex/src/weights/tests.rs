@@ -3,7 +3,8 @@
 use super::*;
 use crate::params::{Declarations, Init, ParamStore};
 use crate::rng::Seed;
-use candle_core::Device;
+use candle_core::{DType, Device};
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 fn declarations() -> Declarations {
@@ -133,4 +134,64 @@ fn a_folder_and_nothing_are_refused_by_name() {
     assert!(error.contains("it is a folder"), "{error}");
     let error = WeightFile::open(&folder.path().join("absent")).unwrap_err().to_string();
     assert!(error.contains("absent: cannot open"), "{error}");
+}
+
+/// The same tensors through the library itself: names to be escaped, no numbers at all, every dtype, a note to be escaped.
+#[test]
+fn the_bytes_are_those_of_the_library() {
+    struct Whole(safetensors::Dtype, Vec<usize>, Vec<u8>);
+    impl safetensors::View for Whole {
+        fn dtype(&self) -> safetensors::Dtype {
+            self.0
+        }
+        fn shape(&self) -> &[usize] {
+            &self.1
+        }
+        fn data(&self) -> std::borrow::Cow<'_, [u8]> {
+            (&self.2).into()
+        }
+        fn data_len(&self) -> usize {
+            self.2.len()
+        }
+    }
+    let long: Vec<f32> = (0..70_001).map(|i| i as f32 * 0.37 - 9.).collect();
+    let tensors = [
+        ("b", Tensor::new(long.as_slice(), &Device::Cpu).unwrap()),
+        ("a\"\\ü", Tensor::new(&[[1f64, -2.], [3., 4.]], &Device::Cpu).unwrap()),
+        ("none", Tensor::zeros((0, 3), DType::F32, &Device::Cpu).unwrap()),
+        ("ids", Tensor::new(&[-1i64, 7], &Device::Cpu).unwrap()),
+        ("counts", Tensor::new(&[7u32, 9, 11], &Device::Cpu).unwrap()),
+        ("pixels", Tensor::new(&[1u8, 2, 255], &Device::Cpu).unwrap()),
+    ];
+    let bytes = |tensor: &Tensor| -> Whole {
+        use safetensors::Dtype;
+        let flat = tensor.flatten_all().unwrap();
+        let (dtype, bytes) = match tensor.dtype() {
+            DType::F64 => (
+                Dtype::F64,
+                flat.to_vec1::<f64>().unwrap().iter().flat_map(|x| x.to_le_bytes()).collect(),
+            ),
+            DType::I64 => (
+                Dtype::I64,
+                flat.to_vec1::<i64>().unwrap().iter().flat_map(|x| x.to_le_bytes()).collect(),
+            ),
+            DType::U32 => (
+                Dtype::U32,
+                flat.to_vec1::<u32>().unwrap().iter().flat_map(|x| x.to_le_bytes()).collect(),
+            ),
+            DType::U8 => (Dtype::U8, flat.to_vec1::<u8>().unwrap()),
+            _ => (
+                Dtype::F32,
+                flat.to_vec1::<f32>().unwrap().iter().flat_map(|x| x.to_le_bytes()).collect(),
+            ),
+        };
+        Whole(dtype, tensor.dims().to_vec(), bytes)
+    };
+    for note in [None, Some("{\"a\": \"ü\\\"\"}"), Some("")] {
+        let wholes = tensors.iter().map(|(name, tensor)| (*name, bytes(tensor)));
+        let info = note.map(|note| HashMap::from([("lethe".to_string(), note.to_string())]));
+        let expected = safetensors::serialize(wholes, info).unwrap();
+        // Without both files in the message.
+        assert!(serialize(&tensors, note).unwrap() == expected, "{note:?}");
+    }
 }

@@ -76,7 +76,16 @@ fn spec() -> TrainingSpec {
 
 /// Runs `check` on a trainer of the tiny network.
 fn with_trainer<R>(network: Tiny, unused: bool, check: impl FnOnce(Trainer<'_, Tiny>) -> R) -> R {
-    let (images, process, spec) = (images(), process(), spec());
+    trained_by(spec(), network, unused, check)
+}
+
+fn trained_by<R>(
+    spec: TrainingSpec,
+    network: Tiny,
+    unused: bool,
+    check: impl FnOnce(Trainer<'_, Tiny>) -> R,
+) -> R {
+    let (images, process) = (images(), process());
     let inputs = Pixels { images: &images, is_conditional: false, device: &Device::Cpu };
     let job = Job {
         network: &network,
@@ -146,6 +155,44 @@ fn resuming_changes_no_bit() {
         (bits(trainer.weights()), bits(trainer.result()), trainer.position().clone())
     });
     assert_eq!(unbroken, resumed);
+}
+
+/// Ten images in parts of one, of three and of four, of which the last are smaller.
+#[test]
+fn a_batch_in_parts_takes_the_same_steps() {
+    let trained = |parts| {
+        trained_by(TrainingSpec { parts, ..spec() }, TINY, false, |mut trainer| {
+            let reports: Vec<_> = (0..20).map(|step| trainer.step(&batch(step)).unwrap()).collect();
+            let weights = trainer.result().flat().to_vec1::<f32>().unwrap();
+            (reports, weights, trainer.position().clone())
+        })
+    };
+    let (reports, whole, _) = trained(1);
+    for parts in [2, 3, 4, 10, 99] {
+        let (found, weights, position) = trained(parts);
+        for (a, b) in reports.iter().zip(&found) {
+            assert!((a.loss - b.loss).abs() <= 1e-6 * a.loss, "{parts}: {a:?} {b:?}");
+            assert!((a.gradient_norm - b.gradient_norm).abs() <= 1e-5 * a.gradient_norm);
+        }
+        for (a, b) in whole.iter().zip(&weights) {
+            assert!((a - b).abs() <= 1e-5, "{parts}: {a} {b}");
+        }
+        assert_eq!((position.step, position.images_seen), (20, 200));
+    }
+}
+
+#[test]
+fn a_nan_in_a_later_part_names_its_own_examples() {
+    let spec = TrainingSpec { parts: 10, ..spec() };
+    trained_by(spec, Tiny { poison: Some(700.), ..TINY }, false, |mut trainer| {
+        let error = trainer.step(&batch(0)).unwrap_err();
+        let TrainError::Diverged { what: "the loss", examples, .. } = &error else {
+            panic!("{error}")
+        };
+        assert_eq!(examples.len(), 1, "{error}");
+        assert!(examples[0].1 >= 700, "{error}");
+        assert_eq!(trainer.position().step, 0);
+    });
 }
 
 #[test]
