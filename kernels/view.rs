@@ -48,6 +48,23 @@ pub(crate) fn tensor<T: candle_core::WithDType>(values: Vec<T>, shape: &[usize])
     Tensor::from_vec(values, shape, &Device::Cpu)
 }
 
+/// `f` of the operands in 32 bits where they are halves, and its result as they are: sums of many halves lose all digits.
+pub(crate) fn in_full(
+    operands: &[&Tensor],
+    f: impl Fn(&[Tensor]) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let dtype = operands[0].dtype();
+    f(&operands.iter().map(|t| full(t)).collect::<Result<Vec<_>>>()?)?.to_dtype(dtype)
+}
+
+/// `t` in 32 bits where it is of halves, else as it is.
+pub(crate) fn full(t: &Tensor) -> Result<Tensor> {
+    match t.dtype() {
+        DType::F16 | DType::BF16 => t.to_dtype(DType::F32),
+        _ => Ok(t.clone()),
+    }
+}
+
 /// Where an operation runs, decided by its operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route {

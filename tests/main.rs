@@ -14,6 +14,7 @@
 //! - `manifests`: networks declare exactly the parameters that models/ names.
 //! - `optimizer`: AdamW, clipping and moving averages against torch.
 //! - `parity`: networks against golden tensors from the Python originals.
+//! - `precision`: training in bfloat16 beside 32 bits.
 //! - `river`: the real binary end to end: killed and taken up again to the same bytes, refused in words.
 //! - `sampler`: stages and walks of DDIM and DDPM against diffusers.
 //! - `schedule`: noise schedules, timesteps, weights and conversions against golden tables.
@@ -35,6 +36,7 @@ mod latent;
 mod manifests;
 mod optimizer;
 mod parity;
+mod precision;
 mod river;
 mod sampler;
 mod schedule;

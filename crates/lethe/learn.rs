@@ -254,7 +254,7 @@ impl Lesson<'_> {
         let moments =
             weights::load(&declared, &[path], str::to_string, DType::F32, &self.study.device)?;
         let optimizer = Optimizer::restored(&moments.store, state.position.step)?;
-        Ok(Trainer::resumed(job, store, average, optimizer, state.position))
+        Ok(Trainer::resumed(job, store, average, optimizer, state.position)?)
     }
 
     fn expect(&self, state: &TaskState, found: &Checkpoint) -> Result<()> {

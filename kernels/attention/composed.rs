@@ -1,6 +1,7 @@
 //! The law in candle's own operations: for CUDA and half precision, and a third voice in the tests.
 
 use super::{Gradients, Sizes};
+use crate::view::full;
 use candle_core::{D, Result, Tensor, Var};
 
 /// [batch, tokens, heads · d] → [batch, heads, tokens, d].
@@ -11,9 +12,10 @@ fn heads(x: &Tensor, sizes: &Sizes) -> Result<Tensor> {
 pub(super) fn forward(q: &Tensor, k: &Tensor, v: &Tensor, sizes: &Sizes) -> Result<Tensor> {
     let shape = q.dims();
     let (q, k, v) = (heads(q, sizes)?, heads(k, sizes)?, heads(v, sizes)?);
-    let logits = (q.matmul(&k.t()?)? * sizes.scale())?;
+    // The softmax in 32 bits: a sum of many halves loses all digits.
+    let logits = (full(&q.matmul(&k.t()?)?)? * sizes.scale())?;
     let weights = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?.exp()?;
-    let p = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
+    let p = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?.to_dtype(v.dtype())?;
     p.matmul(&v)?.transpose(1, 2)?.contiguous()?.reshape(shape)
 }
 

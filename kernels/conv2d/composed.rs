@@ -11,16 +11,39 @@ fn padded(x: &Tensor, window: Window) -> Result<Tensor> {
     x.pad_with_zeros(2, window.before, window.after)?.pad_with_zeros(3, window.before, window.after)
 }
 
+/// Whether it is a product of matrices, as every linear layer is.
+fn is_linear(sizes: &Sizes) -> bool {
+    sizes.window == Window::same(1)
+}
+
+/// A product's operand: [rows, channels].
+fn rows(x: &Tensor) -> Result<Tensor> {
+    x.reshape(((), x.dim(3)?))
+}
+
+/// w as [out, in].
+fn matrix(w: &Tensor) -> Result<Tensor> {
+    w.flatten_from(1)
+}
+
+/// w ∗ x.
+fn product(x: &Tensor, w: &Tensor, sizes: &Sizes) -> Result<Tensor> {
+    if is_linear(sizes) {
+        return rows(x)?.matmul(&matrix(w)?.t()?)?.reshape(&sizes.y_shape());
+    }
+    let window = sizes.window;
+    let padding = if window.before == window.after { window.before } else { 0 };
+    let y = padded(x, window)?.conv2d(w, padding, window.stride, 1, 1)?;
+    y.permute((0, 2, 3, 1)) // [batch, height, width, channels]
+}
+
 pub(super) fn forward(
     x: &Tensor,
     w: &Tensor,
     bias: Option<&Tensor>,
     sizes: &Sizes,
 ) -> Result<Tensor> {
-    let window = sizes.window;
-    let padding = if window.before == window.after { window.before } else { 0 };
-    let y = padded(x, window)?.conv2d(w, padding, window.stride, 1, 1)?;
-    let y = y.permute((0, 2, 3, 1))?; // [batch, height, width, channels]
+    let y = product(x, w, sizes)?;
     match bias {
         None => y.contiguous(),
         Some(bias) if bias.rank() == 1 => y.broadcast_add(bias)?.contiguous(),
@@ -44,11 +67,17 @@ fn gradient(
 }
 
 pub(super) fn input_gradient(dy: &Tensor, w: &Tensor, sizes: &Sizes) -> Result<Tensor> {
+    if is_linear(sizes) {
+        return rows(dy)?.matmul(&matrix(w)?)?.reshape(&sizes.x_shape());
+    }
     let x = Tensor::zeros(&sizes.x_shape(), dy.dtype(), dy.device())?;
     gradient(&x, dy, |x| forward(x, w, None, sizes))
 }
 
 pub(super) fn weight_gradient(x: &Tensor, dy: &Tensor, sizes: &Sizes) -> Result<Tensor> {
+    if is_linear(sizes) {
+        return rows(dy)?.t()?.matmul(&rows(x)?)?.reshape(&sizes.w_shape());
+    }
     let w = Tensor::zeros(&sizes.w_shape(), dy.dtype(), dy.device())?;
     gradient(&w, dy, |w| forward(x, w, None, sizes))
 }

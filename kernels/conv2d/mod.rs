@@ -29,7 +29,7 @@ mod weight_gradient;
 mod winograd;
 mod winograd_weight;
 
-use crate::view::{Route, View, route, tensor};
+use crate::view::{Route, View, in_full, route, tensor};
 use candle_core::{Result, Tensor, bail};
 
 /// The window that slides: a square kernel, its stride, and the zeros around the image.
@@ -258,7 +258,9 @@ pub fn bias_gradient(dy: &Tensor, bias_shape: &[usize]) -> Result<Tensor> {
     let examples = if bias_shape.len() == 2 { batch } else { 1 };
     let route = route("conv2d", &[dy])?;
     if route == Route::Composed {
-        return dy.reshape((examples, (), channels))?.sum(1)?.reshape(bias_shape);
+        return in_full(&[dy], |t| {
+            t[0].reshape((examples, (), channels))?.sum(1)?.reshape(bias_shape)
+        });
     }
     let dy = View::of("conv2d dy", dy)?;
     let rows = batch * height * width / examples.max(1);

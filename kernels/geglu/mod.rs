@@ -10,7 +10,7 @@
 
 use crate::elementary::exp;
 use crate::simd::{MulAdd, multiversion};
-use crate::view::{Route, View, route, tensor};
+use crate::view::{Route, View, in_full, route, tensor};
 use candle_core::{D, Result, Tensor, bail};
 use rayon::prelude::*;
 
@@ -24,7 +24,7 @@ const BLOCK: usize = 64;
 pub fn forward(x: &Tensor) -> Result<Tensor> {
     let (shape, n) = halved(x)?;
     match route("geglu", &[x])? {
-        Route::Composed => composed(x),
+        Route::Composed => in_full(&[x], |t| composed(&t[0])),
         Route::Fast => {
             let x = View::of("geglu x", x)?;
             let mut y = vec![0.; x.f32()?.len() / 2];
@@ -52,7 +52,7 @@ pub fn gradient(dy: &Tensor, x: &Tensor) -> Result<Tensor> {
         bail!("geglu: expected a gradient of {shape:?}, got {:?}", dy.dims());
     }
     match route("geglu", &[dy, x])? {
-        Route::Composed => composed_gradient(dy, x),
+        Route::Composed => in_full(&[dy, x], |t| composed_gradient(&t[0], &t[1])),
         Route::Fast => {
             let (x_view, dy_view) = (View::of("geglu x", x)?, View::of("geglu dy", dy)?);
             let mut dx = vec![0.; x.elem_count()];

@@ -1,6 +1,7 @@
 //! The law in candle's own operations: for CUDA and half precision, and a third voice in the tests.
 
 use super::{Activation, Gradients, GroupNorm};
+use crate::view::{full, in_full};
 use candle_core::{D, Result, Tensor, Var};
 
 fn per_pixel(scale: &Tensor) -> Result<Tensor> {
@@ -13,6 +14,10 @@ pub(super) fn forward(
     gamma: &Tensor,
     beta: &Tensor,
 ) -> Result<Tensor> {
+    in_full(&[x, gamma, beta], |t| value(norm, &t[0], &t[1], &t[2]))
+}
+
+fn value(norm: &GroupNorm, x: &Tensor, gamma: &Tensor, beta: &Tensor) -> Result<Tensor> {
     let shape = x.dims();
     let (batch, channels) = (x.dim(0)?, x.dim(D::Minus1)?);
     let x = x.reshape((batch, (), channels))?;
@@ -39,13 +44,14 @@ pub(super) fn gradients(
     gamma: &Tensor,
     beta: &Tensor,
 ) -> Result<Gradients> {
-    let (x, gamma, beta) =
-        (Var::from_tensor(x)?, Var::from_tensor(gamma)?, Var::from_tensor(beta)?);
-    let y = forward(norm, &x, &gamma, &beta)?;
-    let gradients = (y * dy)?.sum_all()?.backward()?;
+    let dtype = x.dtype();
+    let wide = |t: &Tensor| Var::from_tensor(&full(t)?);
+    let (x, gamma, beta) = (wide(x)?, wide(gamma)?, wide(beta)?);
+    let y = value(norm, &x, &gamma, &beta)?;
+    let gradients = (y * full(dy)?)?.sum_all()?.backward()?;
     let gradient = |of: &Var| match gradients.get(of) {
-        Some(gradient) => gradient.detach().contiguous(),
-        None => of.zeros_like(),
+        Some(gradient) => gradient.detach().contiguous()?.to_dtype(dtype),
+        None => of.zeros_like()?.to_dtype(dtype),
     };
     Ok(Gradients { x: gradient(&x)?, gamma: gradient(&gamma)?, beta: gradient(&beta)? })
 }

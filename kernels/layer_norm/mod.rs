@@ -13,7 +13,7 @@
 //! backward. The statistics are taken again in the backward pass rather than kept.
 
 use crate::simd::{MulAdd, multiversion};
-use crate::view::{Route, View, route, tensor};
+use crate::view::{Route, View, full, in_full, route, tensor};
 use candle_core::{D, Result, Tensor, bail};
 use rayon::prelude::*;
 
@@ -55,7 +55,9 @@ pub fn forward(x: &Tensor, gamma: &Tensor, beta: &Tensor, epsilon: f64) -> Resul
     let n = channels(x, gamma, beta)?;
     let route = route("layer norm", &[x, gamma, beta])?;
     if route == Route::Composed {
-        return normed(x, epsilon)?.0.broadcast_mul(gamma)?.broadcast_add(beta);
+        return in_full(&[x, gamma, beta], |t| {
+            normed(&t[0], epsilon)?.0.broadcast_mul(&t[1])?.broadcast_add(&t[2])
+        });
     }
     let shape = x.dims();
     let [x, gamma, beta] = views(x, gamma, beta)?;
@@ -155,12 +157,15 @@ fn normed(x: &Tensor, epsilon: f64) -> Result<(Tensor, Tensor)> {
 }
 
 fn composed_gradients(dy: &Tensor, x: &Tensor, gamma: &Tensor, epsilon: f64) -> Result<Gradients> {
-    let (normed, rstd) = normed(x, epsilon)?;
-    let g = dy.broadcast_mul(gamma)?;
+    let dtype = x.dtype();
+    let [dy, x, gamma] = [full(dy)?, full(x)?, full(gamma)?];
+    let (normed, rstd) = normed(&x, epsilon)?;
+    let g = dy.broadcast_mul(&gamma)?;
     let along = normed.broadcast_mul(&(&g * &normed)?.mean_keepdim(D::Minus1)?)?;
     let dx = g.broadcast_sub(&g.mean_keepdim(D::Minus1)?)?.sub(&along)?.broadcast_mul(&rstd)?;
     let over_rows = |t: Tensor| t.reshape(((), gamma.elem_count()))?.sum(0);
-    gathered(dx, over_rows((dy * &normed)?)?, over_rows(dy.clone())?)
+    let [dgamma, dbeta] = [over_rows((&dy * &normed)?)?, over_rows(dy)?];
+    gathered(dx.to_dtype(dtype)?, dgamma.to_dtype(dtype)?, dbeta.to_dtype(dtype)?)
 }
 
 /// dx, and the sums [2, n] of dγ and dβ.

@@ -178,12 +178,19 @@ impl ParamStore {
     /// When the device refuses the copy.
     pub fn duplicate(&self) -> Result<Self> {
         let flat = self.flat.copy()?;
-        let (mut views, mut offset) = (Vec::new(), 0);
-        for view in &self.views {
-            views.push(flat.narrow(0, offset, view.elem_count())?.reshape(view.dims())?);
-            offset += view.elem_count();
-        }
+        let views = views(&flat, &self.views)?;
         let (base, names, frozen) = (self.base.clone(), self.names.clone(), self.frozen.clone());
+        Ok(Self { base, names, flat, views, frozen })
+    }
+
+    /// The same numbers in `dtype`, over a `base` of its own.
+    ///
+    /// # Errors
+    /// When the device refuses the copy.
+    pub fn rounded(&self, dtype: DType, base: Option<Arc<ParamStore>>) -> Result<Self> {
+        let flat = self.flat.to_dtype(dtype)?;
+        let views = views(&flat, &self.views)?;
+        let (names, frozen) = (self.names.clone(), self.frozen.clone());
         Ok(Self { base, names, flat, views, frozen })
     }
 
@@ -251,6 +258,17 @@ impl ParamStore {
         }
         Ok(named)
     }
+}
+
+/// Parts of `flat`, one after another, shaped as `like`.
+fn views(flat: &Tensor, like: &[Tensor]) -> Result<Vec<Tensor>> {
+    let mut offset = 0;
+    let part = |view: &Tensor| {
+        let start = offset;
+        offset += view.elem_count();
+        flat.narrow(0, start, view.elem_count())?.reshape(view.dims())
+    };
+    like.iter().map(part).collect()
 }
 
 /// Numbers on their way into a store, no wider than they will be there: a large network is held once.

@@ -15,7 +15,7 @@ pub use config::{PerLevel, UNet2dConditionConfig};
 
 use crate::LatentError;
 use build::Builder;
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 use lethe_candlex::params::Declarations;
 use lethe_candlex::rng::StepKey;
 use lethe_candlex::tape::{Tape, Value};
@@ -200,14 +200,14 @@ impl LevelSampler {
 }
 
 /// Each example's text, [batch, tokens, channels].
-fn context(condition: Condition, batch: usize) -> Result<Tensor> {
+fn context(condition: Condition, batch: usize, dtype: DType) -> Result<Tensor> {
     let Condition::Texts { embeddings, of } = condition else {
         bail!("this network wants the text of each example");
     };
     if of.len() != batch {
         bail!("U-Net: expected one text for each of {batch} images, got {}", of.len());
     }
-    embeddings.index_select(&Tensor::new(of, embeddings.device())?, 0)
+    embeddings.index_select(&Tensor::new(of, embeddings.device())?, 0)?.to_dtype(dtype)
 }
 
 impl Network for UNet2dCondition {
@@ -223,7 +223,7 @@ impl Network for UNet2dCondition {
         let walk = Walk {
             tape,
             time: self.embed_time(tape, x.tensor(), timesteps)?,
-            context: Value::constant(context(pass.condition, batch)?),
+            context: Value::constant(context(pass.condition, batch, x.tensor().dtype())?),
             dropout: pass.dropout,
             recomputes: self.recomputes,
         };

@@ -117,7 +117,8 @@ pub fn flatten(
     let first = store.own().start;
     for (index, gradient) in gradients.into_parameters() {
         if store.own().contains(&index) && gradient.elem_count() > 0 {
-            flat.slice_set(&gradient.flatten_all()?, 0, starts[index - first])?;
+            let own = gradient.flatten_all()?.to_dtype(flat.dtype())?;
+            flat.slice_set(&own, 0, starts[index - first])?;
         }
     }
     let length = norm(&flat)?;

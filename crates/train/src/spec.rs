@@ -5,6 +5,17 @@ use crate::learning_rate::Decay;
 use lethe_diffusion::objective::Weighting;
 use serde::{Deserialize, Serialize};
 
+/// Numbers of the forward and backward pass of training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats throughout.
+    #[default]
+    F32,
+    /// bfloat16, with sums, norms, softmax and loss in 32 bits; the weights that move stay in 32 bits.
+    Bf16,
+}
+
 /// How a task is learned; exactly what the protocol file says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -18,6 +29,8 @@ pub struct TrainingSpec {
     /// Into how many parts a batch is cut, whose gradients are taken one after another: less memory for activations,
     /// the same step but for rounding.
     pub parts: u64,
+    /// Numbers of the forward and backward pass: "f32" (default), or "bf16" on a GPU. What is measured always is in f32.
+    pub precision: Precision,
     /// AdamW's η at its height. Default 2e-4, Ho et al. 2020.
     pub learning_rate: f64,
     /// η for the later tasks, as a multiple of `learning_rate`.
@@ -62,6 +75,7 @@ impl Default for TrainingSpec {
             later_steps: 20_000,
             batch: 128,
             parts: 1,
+            precision: Precision::F32,
             learning_rate: 2e-4,
             later_rate: 1.,
             warm_up: 500,

@@ -7,9 +7,9 @@ use crate::error::TrainError;
 use crate::learning_rate::rate;
 use crate::optimizer::{Optimizer, flatten};
 use crate::pixels::{Inputs, mirrored, sample_keys};
-use crate::spec::TrainingSpec;
+use crate::spec::{Precision, TrainingSpec};
 use crate::state::Position;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use lethe_candlex::params::ParamStore;
 use lethe_candlex::rng::{Seed, StepKey};
 use lethe_candlex::tape::{Gradients, Tape, Value};
@@ -22,6 +22,7 @@ use lethe_kernels::adamw::AdamW;
 use lethe_kernels::ema::{lerp, norm};
 use lethe_ledger::TrainingRecord;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The diffusion process that is learned.
 #[derive(Clone, Debug)]
@@ -70,6 +71,8 @@ pub struct Trainer<'a, N> {
     average: ParamStore,
     optimizer: Optimizer,
     position: Position,
+    /// What the weights lie over, in the numbers of the forward pass, where those are others.
+    rounded_base: Option<Arc<ParamStore>>,
 }
 
 /// One batch as the network sees it.
@@ -101,18 +104,25 @@ impl<'a, N: Network> Trainer<'a, N> {
     /// When the device refuses the tensors.
     pub fn start(job: Job<'a, N>, store: ParamStore) -> Result<Self, TrainError> {
         let (average, optimizer) = (store.duplicate()?, Optimizer::new(&store)?);
-        Ok(Self { job, store, average, optimizer, position: Position::default() })
+        Self::resumed(job, store, average, optimizer, Position::default())
     }
 
     /// Goes on where an earlier trainer stood.
+    ///
+    /// # Errors
+    /// When the device refuses the tensors.
     pub fn resumed(
         job: Job<'a, N>,
         store: ParamStore,
         average: ParamStore,
         optimizer: Optimizer,
         position: Position,
-    ) -> Self {
-        Self { job, store, average, optimizer, position }
+    ) -> Result<Self, TrainError> {
+        let rounded_base = match (job.spec.precision, store.base()) {
+            (Precision::Bf16, Some(base)) => Some(Arc::new(base.rounded(DType::BF16, None)?)),
+            _ => None,
+        };
+        Ok(Self { job, store, average, optimizer, position, rounded_base })
     }
 
     /// The weights that move.
@@ -240,22 +250,29 @@ impl<'a, N: Network> Trainer<'a, N> {
         };
         let condition = noisy.told.condition();
         let pass = Pass { condition: condition.of(range.clone()), dropout: Some(key) };
-        let tape = Tape::recording(&self.store);
+        let working = match job.spec.precision {
+            Precision::F32 => None,
+            Precision::Bf16 => Some(self.store.rounded(DType::BF16, self.rounded_base.clone())?),
+        };
+        let store = working.as_ref().unwrap_or(&self.store);
+        let tape = Tape::recording(store);
         let timesteps = &noisy.timesteps[range.clone()];
         let levels: Vec<f64> = timesteps.iter().map(|t| t.0 as f64).collect();
         let own = |t: &Tensor| t.narrow(0, range.start, range.len());
-        let output =
-            job.network.forward(&tape, &Value::constant(own(&noisy.x)?), &levels, &pass)?;
+        let x = own(&noisy.x)?.to_dtype(store.flat().dtype())?;
+        let output = job.network.forward(&tape, &Value::constant(x), &levels, &pass)?;
+        let found = output.tensor().to_dtype(noisy.target.dtype())?;
         let Process { schedule, parameterization, weighting } = job.process;
         let weights: Vec<f64> =
             timesteps.iter().map(|&t| weighting.weight(schedule, *parameterization, t)).collect();
-        let loss = denoising_loss(output.tensor(), &own(&noisy.target)?, &weights)?;
+        let loss = denoising_loss(&found, &own(&noisy.target)?, &weights)?;
         if !loss.mean.is_finite() {
             let is_culprit =
                 |i: usize| range.contains(&i) && !loss.per_example[i - range.start].is_finite();
             return Err(self.diverged("the loss", noisy, is_culprit));
         }
-        let gradients = tape.backward(&output, loss.gradient.clone())?;
+        let slope = loss.gradient.to_dtype(output.tensor().dtype())?;
+        let gradients = tape.backward(&output, slope)?;
         Ok((loss, gradients))
     }
 

@@ -150,7 +150,7 @@ fn resuming_changes_no_bit() {
         let optimizer = Optimizer::restored(&moments, 11).unwrap();
         let position = serde_json::from_str(&text).unwrap();
         let Trainer { job, store, average, .. } = trainer;
-        let mut trainer = Trainer::resumed(job, store, average, optimizer, position);
+        let mut trainer = Trainer::resumed(job, store, average, optimizer, position).unwrap();
         (11..20).for_each(|step| _ = trainer.step(&batch(step)).unwrap());
         (bits(trainer.weights()), bits(trainer.result()), trainer.position().clone())
     });
