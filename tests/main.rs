@@ -17,6 +17,7 @@
 //! - `river`: the real binary end to end: killed and taken up again to the same bytes, refused in words.
 //! - `sampler`: stages and walks of DDIM and DDPM against diffusers.
 //! - `schedule`: noise schedules, timesteps, weights and conversions against golden tables.
+//! - `single_file`: Stable Diffusion in one file, unpacked to the very tensors, used directly, and refused in words.
 //! - `theory`: the closed form of the modern Hopfield network in 50 digits, and the claims that rest on it.
 //! - `tidy`: lengths, headers, names, words, and the size of the house.
 
@@ -38,5 +39,6 @@ mod parity;
 mod river;
 mod sampler;
 mod schedule;
+mod single_file;
 mod theory;
 mod tidy;
