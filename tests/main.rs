@@ -9,6 +9,7 @@
 //! - `energy`: Hopfield energies and retrieval against values in 50 digits, and the laws that they obey.
 //! - `golden`: reading golden files, and the distances in which tolerances are stated.
 //! - `gradient`: every trainable name receives the gradient that a difference quotient finds.
+//! - `hub`: models by id, from a server in the test: fetched, checked, and never looked for where none may be.
 //! - `lab`: the theory lab's verbs end to end: tables that agree, same bytes, refusals.
 //! - `latent`: the same in latents: a model is made, fine-tuned whole and by adapters, drawn from, and refused in words.
 //! - `manifests`: networks declare exactly the parameters that models/ names.
@@ -31,6 +32,8 @@ mod determinism;
 mod energy;
 mod golden;
 mod gradient;
+#[cfg(feature = "hub")]
+mod hub;
 mod lab;
 mod latent;
 mod manifests;

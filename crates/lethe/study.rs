@@ -236,9 +236,10 @@ fn located(model: &ModelSpec) -> Result<ModelSpec> {
     let Some(name) = &model.pretrained else { return Ok(model.clone()) };
     let path = Path::new(name);
     // Beside a single file, `like` is the folder whose configurations it is read with.
-    let (like, others) = match model::is_single_file(path) {
-        true => (model.like.as_deref().map(Path::new), None),
-        false => (None, model.like.clone()),
+    let (like, others) = if model::is_single_file(path) {
+        (model.like.as_deref().map(Path::new), None)
+    } else {
+        (None, model.like.clone())
     };
     let folder = model::folder_of(path, like).context("model.pretrained")?;
     let folder = folder.to_str().context("model.pretrained: expected a path in UTF-8")?.to_string();

@@ -9,10 +9,13 @@ use hf_hub::repository::{RepoTreeEntry, RepoTypeModel};
 use hf_hub::{HFClientSync, HFRepositorySync};
 use lethe_latent::folder::{CONFIG, INDEX};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+
+/// Files from this size on are told of before they are fetched.
+const MIB: u64 = 1 << 20;
 
 /// A repository at one commit.
 struct Snapshot<'a> {
@@ -27,8 +30,7 @@ pub fn model(id: &ModelId) -> Result<PathBuf> {
         let repository = HFClientSync::new()?.model(id.owner, id.name);
         let snapshot = Snapshot { id, repository };
         if let Some(folder) = snapshot.cached() {
-            check_tree(&folder)?;
-            return Ok(folder);
+            return check_tree(&folder).map(|()| folder.clone()).inspect_err(|_| forget(&folder));
         }
         ensure!(
             !is_offline(),
@@ -52,7 +54,10 @@ impl Snapshot<'_> {
     fn fetch(&self) -> Result<PathBuf> {
         let sizes = self.sizes().context("its files could not be listed")?;
         let mut last = None;
-        for name in wanted(&sizes.keys().cloned().collect::<BTreeSet<_>>())? {
+        for name in wanted(&sizes.keys().cloned().collect())? {
+            if sizes[&name] >= MIB {
+                note(&format!("{name}, {} MiB", sizes[&name] / MIB));
+            }
             let file = self.repository.download_file().filename(&name).revision(self.id.commit);
             let path = file.send().with_context(|| format!("{name} could not be fetched"))?;
             check(&path, Some(sizes[&name]))?;
@@ -69,6 +74,14 @@ impl Snapshot<'_> {
             RepoTreeEntry::Directory { .. } => None,
         };
         Ok(tree.into_iter().filter_map(size).collect())
+    }
+}
+
+/// Takes away what says that all files of a snapshot are there.
+fn forget(folder: &Path) {
+    for name in [INDEX, CONFIG] {
+        // What is not there need not go.
+        let _ = fs::remove_file(folder.join(name));
     }
 }
 

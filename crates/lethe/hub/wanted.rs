@@ -28,7 +28,7 @@ pub fn wanted(names: &BTreeSet<String>) -> Result<Vec<String>> {
         wanted.extend(weights.into_iter().map(|name| place(folder, &name)));
     }
     let is_whole = |name: &String| name == INDEX || name == CONFIG;
-    if !wanted.iter().any(|name| is_whole(name)) {
+    if !wanted.iter().any(is_whole) {
         bail!("expected {INDEX} or {CONFIG} in its root: a diffusers folder has one");
     }
     wanted.sort_by_key(|name| (is_whole(name), name == INDEX, name.clone()));
