@@ -28,7 +28,6 @@ pub fn is_offline() -> bool {
 }
 
 /// A model's repository, at one commit.
-#[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "checked, though nothing is fetched"))]
 struct ModelId<'a> {
     owner: &'a str,
     name: &'a str,
