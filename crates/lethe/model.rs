@@ -7,14 +7,12 @@ use crate::meter::note;
 use crate::unpack::{others, unpack};
 use anyhow::{Context, Result, anyhow};
 use lethe_candlex::weights::WeightFile;
+use lethe_latent::folder::is_pickle;
 use lethe_latent::single_file::Part;
 use std::path::{Path, PathBuf};
 
 /// What the id of a model on the hub begins with.
 const HUB: &str = "hub:";
-
-/// Ends of the names that single files have, pickles among them, which are refused where they are read.
-const FILES: [&str; 5] = ["safetensors", "ckpt", "pt", "pth", "bin"];
 
 /// The folder that `name` means: itself, what its single file was unpacked to, or what was fetched from the hub.
 ///
@@ -39,10 +37,10 @@ fn hub_id(name: &Path) -> Option<&str> {
     name.to_str()?.strip_prefix(HUB)
 }
 
-/// Whether `name` is a file, or called as only files are.
+/// Whether `name` is a file, or called as only files are; pickles are refused where they are read.
 pub fn is_single_file(name: &Path) -> bool {
-    let has_end = name.extension().is_some_and(|end| FILES.iter().any(|known| end == *known));
-    hub_id(name).is_none() && (name.is_file() || has_end && !name.is_dir())
+    let is_called_so = name.extension().is_some_and(|end| end == "safetensors") || is_pickle(name);
+    hub_id(name).is_none() && (name.is_file() || is_called_so && !name.is_dir())
 }
 
 /// The folder in the cache that holds what is in `file`, unpacked now or before.

@@ -4,7 +4,7 @@
 //! what is there besides must be of a kind that no part needs.
 //! Bytes are copied as they are, a chunk at a time.
 
-use crate::folder::{CONFIG, DIFFUSERS_STEM, read_text};
+use crate::folder::{CONFIG, DIFFUSERS_STEM, is_pickle, read_text};
 use crate::single_file::{Part, place};
 use crate::tokenizer::content;
 use crate::{
@@ -19,9 +19,6 @@ use std::path::Path;
 
 /// Tensors that the file holds and no part needs: of which kind, and how many.
 pub type LeftOut = BTreeMap<&'static str, usize>;
-
-/// Files whose reading would run whatever code is in them.
-const PICKLES: [&str; 5] = ["ckpt", "pt", "pth", "bin", "pkl"];
 
 /// What the names in a file begin with, and the family that calls them so.
 const FAMILIES: [(&str, &str); 8] = [
@@ -125,9 +122,8 @@ fn expect_no_pickle(path: &Path) -> Result<(), LatentError> {
     let io = |source| LatentError::Io { path: path.to_path_buf(), action: "read", source };
     let mut start = Vec::new();
     std::fs::File::open(path).map_err(io)?.take(4).read_to_end(&mut start).map_err(io)?;
-    let is_named = path.extension().is_some_and(|end| PICKLES.iter().any(|known| end == *known));
     // A zip archive, as torch saves pickles, whatever its name says.
-    if is_named || start == *b"PK\x03\x04" {
+    if is_pickle(path) || start == *b"PK\x03\x04" {
         let reason = "a pickle: reading one runs whatever code is in it; take the same model as .safetensors, or save it so";
         return Err(content(path, reason));
     }
