@@ -1,6 +1,7 @@
 //! The manifests of known networks: which file formats hold them, under which keys, in which shapes.
 //!
 //! A manifest is JSON beside this file, made by a script beside it from the published configuration.
+//! Beside them lie the merges of the one tokenizer that is known.
 //! Holds no weights, and knows nothing of what a configuration means.
 
 use serde::Deserialize;
@@ -40,6 +41,9 @@ const FILES: [(&str, &str); 4] = [
         include_str!("stable-diffusion-v1-5-text-encoder.json"),
     ),
 ];
+
+/// `merges.txt` of CLIP's tokenizer, packed by gzip; its licence lies beside it.
+pub const CLIP_MERGES: &[u8] = include_bytes!("clip/merges.txt.gz");
 
 /// All manifests.
 ///

@@ -9,6 +9,7 @@
 //! - `energy`: Hopfield energies and retrieval against values in 50 digits, and the laws that they obey.
 //! - `golden`: reading golden files, and the distances in which tolerances are stated.
 //! - `gradient`: every trainable name receives the gradient that a difference quotient finds.
+//! - `hub`: models by id, from a server in the test: fetched, checked, and never looked for where none may be.
 //! - `lab`: the theory lab's verbs end to end: tables that agree, same bytes, refusals.
 //! - `latent`: the same in latents: a model is made, fine-tuned whole and by adapters, drawn from, and refused in words.
 //! - `manifests`: networks declare exactly the parameters that models/ names.
@@ -18,6 +19,7 @@
 //! - `river`: the real binary end to end: killed and taken up again to the same bytes, refused in words.
 //! - `sampler`: stages and walks of DDIM and DDPM against diffusers.
 //! - `schedule`: noise schedules, timesteps, weights and conversions against golden tables.
+//! - `single_file`: Stable Diffusion in one file, unpacked to the very tensors, used directly, and refused in words.
 //! - `theory`: the closed form of the modern Hopfield network in 50 digits, and the claims that rest on it.
 //! - `tidy`: lengths, headers, names, words, and the size of the house.
 
@@ -31,6 +33,8 @@ mod determinism;
 mod energy;
 mod golden;
 mod gradient;
+#[cfg(feature = "hub")]
+mod hub;
 mod lab;
 mod latent;
 mod manifests;
@@ -40,5 +44,6 @@ mod precision;
 mod river;
 mod sampler;
 mod schedule;
+mod single_file;
 mod theory;
 mod tidy;

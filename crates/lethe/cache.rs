@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const FORMAT: &str = "1";
 
 /// Where such files lie: `LETHE_CACHE`, or a folder of the user's cache.
-fn folder() -> Option<PathBuf> {
+pub fn folder() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     variable("LETHE_CACHE").map(PathBuf::from).or_else(|| {
         let home = || variable("HOME").map(|home| PathBuf::from(home).join(".cache"));
@@ -48,7 +48,8 @@ impl Key {
         Ok(())
     }
 
-    fn name(&self) -> String {
+    /// The digest of all of it.
+    pub fn name(&self) -> String {
         self.0.finalize().to_hex()[..32].to_string()
     }
 }

@@ -20,6 +20,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(name = "lethe", version, max_term_width = 100)]
 struct Cli {
+    /// Open no socket: models by hub id come from the hub's cache alone; LETHE_OFFLINE=1 and HF_HUB_OFFLINE=1 say the same
+    #[arg(long, global = true)]
+    offline: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -52,6 +55,9 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
         }
     };
+    if cli.offline {
+        lethe::hub::stay_offline();
+    }
     // On one of rayon's own threads: from any other, each of an operation's parallel parts costs two context switches.
     let outcome = rayon::scope(|_| run(cli.command));
     match outcome {

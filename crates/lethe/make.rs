@@ -16,7 +16,8 @@ use lethe_diffusion::schedule::ScheduleKind;
 use lethe_kernels::adamw::AdamW;
 use lethe_latent::vae::objective;
 use lethe_latent::{
-    AutoencoderKl, AutoencoderKlConfig, ClipTextConfig, ClipTextEncoder, UNet2dCondition,
+    AutoencoderKl, AutoencoderKlConfig, ClipTextConfig, ClipTextEncoder, POSITIONS,
+    UNet2dCondition, Vocabulary,
 };
 use lethe_train::checkpoint::{self, Content, Files};
 use lethe_train::{Optimizer, TrainError, flatten, to_tensor};
@@ -24,8 +25,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Tokens that every text has, as in Stable Diffusion v1.5.
-const POSITIONS: usize = 77;
 /// Images over which the spread of latents is taken.
 const SPREAD: usize = 512;
 /// Steps over which the autoencoder's η rises.
@@ -82,7 +81,7 @@ impl Making<'_> {
             &store,
         )?);
         files.push(("scheduler/scheduler_config.json".into(), text(&self.scheduler())?.into()));
-        files.push(("model_index.json".into(), text(&index())?.into()));
+        files.push(("model_index.json".into(), text(&index("DDIMScheduler"))?.into()));
         let origin = self.origin(absolute_error);
         checkpoint::save(folder, &files, &origin)?;
         Ok(())
@@ -213,8 +212,8 @@ impl Making<'_> {
     }
 
     fn text_files(&self) -> Result<Files> {
-        let vocabulary = vocabulary();
-        let n = vocabulary.len();
+        let vocabulary = Vocabulary::of_bytes();
+        let n = vocabulary.n_tokens();
         let config = ClipTextConfig {
             vocab_size: n,
             hidden_size: self.spec.text_channels,
@@ -233,7 +232,7 @@ impl Making<'_> {
         (config["bos_token_id"], config["eos_token_id"]) = (json!(n - 2), json!(n - 1));
         config["pad_token_id"] = json!(n - 1);
         let mut files = part("text_encoder", &config, "model", &store)?;
-        files.extend(tokenizer_files(vocabulary)?);
+        files.extend(tokenizer_files(&vocabulary));
         Ok(files)
     }
 
@@ -289,8 +288,8 @@ impl Making<'_> {
     }
 }
 
-/// `model_index.json` of a Stable Diffusion pipeline without a safety checker.
-pub fn index() -> Value {
+/// `model_index.json` of a Stable Diffusion pipeline with this kind of scheduler, without a safety checker.
+pub fn index(scheduler: &str) -> Value {
     json!({
         "_class_name": "StableDiffusionPipeline",
         "_diffusers_version": "0.42.1",
@@ -298,50 +297,17 @@ pub fn index() -> Value {
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],
         "unet": ["diffusers", "UNet2DConditionModel"],
-        "scheduler": ["diffusers", "DDIMScheduler"],
+        "scheduler": ["diffusers", scheduler],
         "safety_checker": [null, null],
         "feature_extractor": [null, null],
         "requires_safety_checker": false,
     })
 }
 
-/// A tokenizer of single tokens, without merges.
-///
-/// # Errors
-/// None in practice: it is plain data.
-pub fn tokenizer_files(vocabulary: Vec<String>) -> Result<Files> {
-    let ids: serde_json::Map<String, Value> =
-        vocabulary.into_iter().zip(0..).map(|(token, id)| (token, json!(id))).collect();
-    let (start, end) = ("<|startoftext|>", "<|endoftext|>");
-    let special = json!({
-        "bos_token": start, "eos_token": end, "unk_token": end, "pad_token": end,
-    });
-    let mut settings = special.clone();
-    settings["model_max_length"] = json!(POSITIONS);
-    settings["tokenizer_class"] = json!("CLIPTokenizer");
-    Ok(vec![
-        ("tokenizer/vocab.json".into(), text(&Value::Object(ids))?.into()),
-        ("tokenizer/merges.txt".into(), b"#version: 0.2\n".to_vec().into()),
-        ("tokenizer/special_tokens_map.json".into(), text(&special)?.into()),
-        ("tokenizer/tokenizer_config.json".into(), text(&settings)?.into()),
-    ])
-}
-
-/// CLIP's alphabet and nothing more: every byte, every byte at a word's end, start and end of a text.
-pub fn vocabulary() -> Vec<String> {
-    let mut letters: Vec<String> = tokens_of_bytes();
-    let ends: Vec<String> = letters.iter().map(|letter| format!("{letter}</w>")).collect();
-    letters.extend(ends);
-    letters.extend(["<|startoftext|>".into(), "<|endoftext|>".into()]);
-    letters
-}
-
-/// The printable character that stands for each byte, printable bytes for themselves first: GPT-2's table.
-fn tokens_of_bytes() -> Vec<String> {
-    let is_printable = |byte: u32| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
-    let printable = (0..256u32).filter(|&byte| is_printable(byte));
-    let others = (0..256u32).filter(|&byte| !is_printable(byte)).zip(256..).map(|(_, code)| code);
-    printable.chain(others).filter_map(char::from_u32).map(String::from).collect()
+/// A pipeline's files of a tokenizer.
+pub fn tokenizer_files(vocabulary: &Vocabulary) -> Files {
+    let placed = |(name, bytes): (String, Vec<u8>)| (format!("tokenizer/{name}"), bytes.into());
+    vocabulary.files().into_iter().map(placed).collect()
 }
 
 fn class(name: &str, config: &impl Serialize) -> Result<Value> {

@@ -4,9 +4,10 @@ use crate::exit::{Fault, otherwise};
 use crate::interrupt::Interrupt;
 use crate::latent_system::{self, Latent};
 use crate::make::Making;
+use crate::model;
 use crate::pipeline::diffusion_of;
 use crate::pixel_system;
-use crate::protocol::{DataSpec, DiffusionSpec, ProbeSpec, ProtocolSpec, resolved_text};
+use crate::protocol::{DataSpec, DiffusionSpec, ModelSpec, ProbeSpec, ProtocolSpec, resolved_text};
 use crate::select::expect_measured;
 use crate::system::System;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -213,20 +214,36 @@ fn system(
         latent_system::expect_protocol(spec)?;
     }
     let made = made(spec, images, stream, device, making)?;
-    let root = made.or_else(|| spec.model.pretrained.as_ref().map(PathBuf::from));
+    let model = located(&spec.model)?;
+    let root = made.or_else(|| model.pretrained.as_ref().map(PathBuf::from));
     let pipeline = root.filter(|root| lethe_latent::folder::is_pipeline(root));
     match (pipeline, &spec.latent) {
         (Some(root), latent) => {
             latent_system::expect_protocol(spec)?;
             let latent = latent.clone().unwrap_or_default();
-            latent_system::build(&root, &spec.model, &latent, images, device)
+            latent_system::build(&root, &model, &latent, images, device)
         }
         (None, Some(_)) => bail!(
             "latent: expected model.pretrained to be the folder of a whole Stable Diffusion model, got {}",
             spec.model.pretrained.as_deref().unwrap_or("none")
         ),
-        (None, None) => pixel_system::build(&spec.model, images),
+        (None, None) => pixel_system::build(&model, images),
     }
+}
+
+/// `model`, its `pretrained` being the folder of what may be a single file or an id on the hub.
+fn located(model: &ModelSpec) -> Result<ModelSpec> {
+    let Some(name) = &model.pretrained else { return Ok(model.clone()) };
+    let path = Path::new(name);
+    // Beside a single file, `like` is the folder whose configurations it is read with.
+    let (like, others) = if model::is_single_file(path) {
+        (model.like.as_deref().map(Path::new), None)
+    } else {
+        (None, model.like.clone())
+    };
+    let folder = model::folder_of(path, like).context("model.pretrained")?;
+    let folder = folder.to_str().context("model.pretrained: expected a path in UTF-8")?.to_string();
+    Ok(ModelSpec { pretrained: Some(folder), like: others, ..model.clone() })
 }
 
 /// The model that `[latent.make]` asks for, made now or before.

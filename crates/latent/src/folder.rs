@@ -22,6 +22,9 @@ pub const DIFFUSERS_STEM: &str = "diffusion_pytorch_model";
 /// The parts that a U-Net on latents needs besides itself.
 pub const FROZEN_PARTS: [&str; 4] = ["vae", "text_encoder", "tokenizer", "scheduler"];
 
+/// Ends of the names of files whose reading would run whatever code is in them.
+const PICKLES: [&str; 5] = ["bin", "ckpt", "pt", "pth", "pkl"];
+
 /// Largest JSON or text file that is read.
 pub(crate) const LARGEST_JSON: u64 = 64 << 20;
 
@@ -82,9 +85,12 @@ fn pickle(folder: &Path) -> Option<String> {
     let names = std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.file_name()));
     let mut names: Vec<String> = names.filter_map(|name| name.into_string().ok()).collect();
     names.sort();
-    names
-        .into_iter()
-        .find(|name| [".bin", ".ckpt", ".pt", ".pth", ".pkl"].iter().any(|end| name.ends_with(end)))
+    names.into_iter().find(|name| is_pickle(Path::new(name)))
+}
+
+/// Whether `path` is called as pickles are.
+pub fn is_pickle(path: &Path) -> bool {
+    path.extension().is_some_and(|end| PICKLES.iter().any(|known| end == *known))
 }
 
 fn shards(index: &Path, folder: &Path) -> Result<Vec<PathBuf>, LatentError> {

@@ -14,10 +14,13 @@ mod testing;
 pub mod text;
 mod tokenizer;
 pub mod unet;
+pub mod unpack;
 pub mod vae;
+mod vocabulary;
 
 pub use error::LatentError;
 pub use text::{ClipTextConfig, ClipTextEncoder};
 pub use tokenizer::{Encoded, Tokenizer};
 pub use unet::{UNet2dCondition, UNet2dConditionConfig};
 pub use vae::{AutoencoderKl, AutoencoderKlConfig};
+pub use vocabulary::{POSITIONS, Vocabulary};

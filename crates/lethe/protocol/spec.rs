@@ -88,11 +88,12 @@ fn tenth() -> f64 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSpec {
-    /// A diffusers folder whose weights task 1 starts from, with a `UNet2DModel` or a whole Stable Diffusion model;
-    /// what follows here is then not used.
+    /// What task 1 starts from: a diffusers folder with a `UNet2DModel` or a whole Stable Diffusion model, a Stable
+    /// Diffusion 1 in a single `.safetensors`, or "hub:OWNER/NAME@COMMIT"; what follows here is then not used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pretrained: Option<String>,
-    /// A known network whose configuration is taken, from scratch: "google/ddpm-cifar10-32".
+    /// A known network whose configuration is taken, from scratch: "google/ddpm-cifar10-32". Beside a single file in
+    /// `pretrained`: the Stable Diffusion folder whose configurations and tokenizer it has; v1.5's by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub like: Option<String>,
     /// Channels of each level.

@@ -1,4 +1,4 @@
-//! `lethe models`: what a checkpoint is, and the proof that it computes what the original computes.
+//! `lethe models`: what a checkpoint is, the proof that it computes what the original computes, and single files unpacked.
 
 use super::say;
 use anyhow::{Result, anyhow};
@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use lethe::candlex::params::ParamStore;
 use lethe::candlex::rng::Seed;
 use lethe::exit::{Fault, otherwise};
+use lethe::model::folder_of;
 use lethe::models::Manifest;
 use lethe::verify::{Distance, Reference, Subject, compare};
 use serde::Serialize;
@@ -15,7 +16,28 @@ use std::path::PathBuf;
 #[derive(Subcommand)]
 pub enum Command {
     Verify(Verify),
+    Unpack(Unpack),
     Random(Random),
+}
+
+/// Write a single .safetensors in the original layout of Stable Diffusion 1, such as v1-5-pruned-emaonly.safetensors, as a
+/// diffusers folder: unet, vae, text_encoder, tokenizer, scheduler and model_index.json.
+///
+/// Every tensor must be there, in its shape, and finite; the numbers are copied as they are, F32, F16 or BF16. Moving
+/// averages, tables of the schedule and position numbers are left out, and counted. The folder is there whole, or not at
+/// all. A .ckpt is a pickle, and refused.
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  lethe models unpack v1-5-pruned-emaonly.safetensors stable-diffusion-v1-5"
+)]
+pub struct Unpack {
+    /// The single file
+    file: PathBuf,
+    /// Where to write; there must be nothing yet
+    folder: PathBuf,
+    /// A Stable Diffusion folder whose configurations, tokenizer and scheduler are taken; v1.5's by default
+    #[arg(long, value_name = "FOLDER")]
+    like: Option<PathBuf>,
 }
 
 /// Write a Stable Diffusion v1.5 with random numbers, in its full size (4.3 GB): for trying out memory and time of a
@@ -36,7 +58,8 @@ pub struct Random {
 ///
 /// FOLDER is a diffusers folder with a UNet2DModel or a UNet2DConditionModel (config.json and
 /// diffusion_pytorch_model.safetensors, whole or in shards), a pipeline that holds one under unet/, or a whole Stable
-/// Diffusion model; both generations of attention names are read.
+/// Diffusion model; both generations of attention names are read. It may also be a Stable Diffusion 1 in a single
+/// .safetensors, which is unpacked into the cache once, or hub:OWNER/NAME@COMMIT.
 ///
 /// With --reference, compare what the network computes with what the Python original computed, thing by thing:
 ///   unet.x, unet.t, unet.noise (unet.class_labels)    → unet.out
@@ -60,6 +83,9 @@ pub struct Random {
 pub struct Verify {
     /// The folder
     folder: PathBuf,
+    /// For a single file: the Stable Diffusion folder whose configurations and tokenizer it has; v1.5's by default
+    #[arg(long, value_name = "FOLDER")]
+    like: Option<PathBuf>,
     /// A safetensors file with inputs and what the original made of them
     #[arg(long, value_name = "FILE")]
     reference: Option<PathBuf>,
@@ -121,6 +147,7 @@ fn known_as(store: &ParamStore, known: &[Manifest]) -> Option<String> {
 pub fn run(command: &Command) -> Result<()> {
     match command {
         Command::Verify(arguments) => verify(arguments),
+        Command::Unpack(arguments) => unpack(arguments),
         Command::Random(Random { folder, seed }) => {
             lethe::random::write(folder, Seed(*seed))?;
             say(&folder.display().to_string());
@@ -129,8 +156,18 @@ pub fn run(command: &Command) -> Result<()> {
     }
 }
 
+fn unpack(arguments: &Unpack) -> Result<()> {
+    let Unpack { file, folder, like } = arguments;
+    let left_out = lethe::unpack::unpack(file, like.as_deref(), folder)?;
+    for (kind, count) in left_out {
+        say(&format!("left out: {kind}, {count} tensors"));
+    }
+    say(&folder.display().to_string());
+    Ok(())
+}
+
 fn verify(arguments: &Verify) -> Result<()> {
-    let network = Subject::read(&arguments.folder)?;
+    let network = Subject::read(&folder_of(&arguments.folder, arguments.like.as_deref())?)?;
     let mut finding = finding(arguments, &network)?;
     if let Some(path) = &arguments.reference {
         let errors =

@@ -8,6 +8,7 @@ use lethe::candlex::rng::{Seed, Stream};
 use lethe::diffusion::denoiser::{Condition, Denoiser, NetworkDenoiser, Told};
 use lethe::diffusion::sampler::{Ddim, Ddpm, Spacing, Variance, walk};
 use lethe::exit::Fault;
+use lethe::model::folder_of;
 use lethe::painter::{Drawing, Painter};
 use lethe::pipeline::{locate, scheduler_of};
 use lethe::pixel::{UNet2d, UNet2dConfig, folder};
@@ -18,8 +19,9 @@ use std::path::{Path, PathBuf};
 /// from noise i, whatever the count.
 ///
 /// FOLDER is a diffusers folder with a UNet2DModel or a whole Stable Diffusion model, such as a checkpoint of
-/// `lethe run`; its scheduler, if it has one, says the noise levels. Stable Diffusion wants at least one --prompt; of
-/// several, image i has prompt i, and after the last comes the first again.
+/// `lethe run`; its scheduler, if it has one, says the noise levels. It may also be a Stable Diffusion 1 in a single
+/// .safetensors, or hub:OWNER/NAME@COMMIT. Stable Diffusion wants at least one --prompt; of several, image i has prompt i,
+/// and after the last comes the first again.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  lethe sample runs/fashion/seed-1/task-1/step-00001200 --count 40 --out samples.png\n  lethe sample --model stable-diffusion-v1-5 --prompt \"a photo of a cat\" --count 4 --stages 25"
@@ -28,9 +30,12 @@ pub struct Arguments {
     /// The folder
     #[arg(required_unless_present = "model")]
     folder: Option<PathBuf>,
-    /// The folder, by name
+    /// The same, by name
     #[arg(long, value_name = "FOLDER", conflicts_with = "folder")]
     model: Option<PathBuf>,
+    /// For a single file: the Stable Diffusion folder whose configurations and tokenizer it has; v1.5's by default
+    #[arg(long, value_name = "FOLDER")]
+    like: Option<PathBuf>,
     /// What Stable Diffusion draws; may be given several times
     #[arg(long = "prompt", value_name = "TEXT")]
     prompts: Vec<String>,
@@ -85,8 +90,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let device = lethe::device::named(&arguments.device)?;
     let folder = arguments.folder.as_ref().or(arguments.model.as_ref());
     let folder = folder.ok_or_else(|| Fault::Usage.because(anyhow!("expected a folder")))?;
-    let located = locate(folder)?;
     expect_place(&arguments.out)?;
+    let located = locate(&folder_of(folder, arguments.like.as_deref())?)?;
     let sheet = if lethe::latent::folder::is_pipeline(&located) {
         draw_texts(arguments, &located, &device)?
     } else {

@@ -102,6 +102,18 @@ impl WeightFile {
     /// # Errors
     /// [`WeightsError::NoTensor`], [`WeightsError::Tensor`] for a type that is no number, [`WeightsError::Io`].
     pub fn for_each(&mut self, name: &str, mut visit: impl FnMut(f64)) -> Result<(), WeightsError> {
+        self.for_each_chunk(name, |_, numbers| {
+            numbers.for_each(&mut visit);
+            Ok(())
+        })
+    }
+
+    /// A tensor's bytes as they lie in the file, `CHUNK` of them at a time, each chunk with its numbers.
+    pub(super) fn for_each_chunk(
+        &mut self,
+        name: &str,
+        mut visit: impl FnMut(&[u8], &mut dyn Iterator<Item = f64>) -> Result<(), WeightsError>,
+    ) -> Result<(), WeightsError> {
         let info = self.info(name)?.clone();
         let convert = converter(info.dtype).ok_or_else(|| WeightsError::Tensor {
             name: name.to_string(),
@@ -115,7 +127,7 @@ impl WeightFile {
         while left > 0 {
             let bytes = &mut chunk[..left.min(CHUNK)];
             self.file.read_exact(bytes).map_err(io)?;
-            bytes.chunks_exact(info.dtype.bitsize() / 8).for_each(|word| visit(convert(word)));
+            visit(bytes, &mut bytes.chunks_exact(info.dtype.bitsize() / 8).map(convert))?;
             left -= bytes.len();
         }
         Ok(())

@@ -4,7 +4,8 @@ use super::{Fault, WeightFile, WeightsError};
 use crate::params::{Declaration, Declarations, ParamStore, Values};
 use candle_core::{DType, Device};
 use safetensors::Dtype;
-use std::collections::BTreeMap;
+use safetensors::tensor::TensorInfo;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Weights that were loaded, and how.
@@ -34,7 +35,7 @@ pub fn load<Name: Into<Option<String>>>(
     let mut files =
         paths.iter().map(|path| WeightFile::open(path)).collect::<Result<Vec<_>, _>>()?;
     let (found, mut faults) = index(&files, |name| rename(name).into());
-    let file_type = prevailing_type(&files);
+    let file_type = prevailing_type(&files, &found);
     // A configuration that asks for more than the files hold must not ask the machine for it.
     let n = declarations.n_elements().min(held(&files));
     let mut values = Values::with_capacity(n, dtype);
@@ -46,10 +47,7 @@ pub fn load<Name: Into<Option<String>>>(
             }
         }
     }
-    let known: std::collections::BTreeSet<&str> =
-        declarations.as_slice().iter().map(|d| d.name.as_str()).collect();
-    let unclaimed = found.iter().filter(|(name, _)| !known.contains(name.as_str()));
-    faults.extend(unclaimed.map(|(_, (_, name))| Fault::Unexpected { name: name.clone() }));
+    faults.extend(unclaimed(declarations, &found));
     let path = paths.first().map_or_else(|| Path::new("").to_path_buf(), PathBuf::clone);
     if !faults.is_empty() {
         return Err(WeightsError::Faults { path, expected: declarations.as_slice().len(), faults });
@@ -61,9 +59,12 @@ pub fn load<Name: Into<Option<String>>>(
 }
 
 /// Network name → (file, name in it).
-type Index = BTreeMap<String, (usize, String)>;
+pub(super) type Index = BTreeMap<String, (usize, String)>;
 
-fn index(files: &[WeightFile], rename: impl Fn(&str) -> Option<String>) -> (Index, Vec<Fault>) {
+pub(super) fn index(
+    files: &[WeightFile],
+    rename: impl Fn(&str) -> Option<String>,
+) -> (Index, Vec<Fault>) {
     let (mut found, mut faults) = (Index::new(), Vec::new());
     for (at, file) in files.iter().enumerate() {
         for name in file.names() {
@@ -83,20 +84,29 @@ fn held(files: &[WeightFile]) -> usize {
     infos.map(|info| info.shape.iter().product::<usize>()).sum()
 }
 
-/// The floating type that most tensors have.
-fn prevailing_type(files: &[WeightFile]) -> Dtype {
-    let count = |dtype: Dtype| {
-        let types =
-            files.iter().flat_map(|file| file.names().filter_map(|name| file.info(name).ok()));
-        types.filter(|info| info.dtype == dtype).count()
-    };
+/// The floating type that most of the tensors in `found` have.
+pub(super) fn prevailing_type(files: &[WeightFile], found: &Index) -> Dtype {
+    let infos = found.values().filter_map(|(file, name)| files[*file].info(name).ok());
+    let types: Vec<Dtype> = infos.map(|info| info.dtype).collect();
+    let count = |dtype: Dtype| types.iter().filter(|&&found| found == dtype).count();
     [Dtype::F64, Dtype::BF16, Dtype::F16, Dtype::F32]
         .into_iter()
         .max_by_key(|&dtype| count(dtype))
         .unwrap_or(Dtype::F32)
 }
 
-fn missing(declaration: &Declaration, declarations: &Declarations, found: &Index) -> Fault {
+/// What the files hold and the network does not declare.
+pub(super) fn unclaimed(declarations: &Declarations, found: &Index) -> Vec<Fault> {
+    let known: BTreeSet<&str> = declarations.as_slice().iter().map(|d| d.name.as_str()).collect();
+    let unclaimed = found.iter().filter(|(name, _)| !known.contains(name.as_str()));
+    unclaimed.map(|(_, (_, name))| Fault::Unexpected { name: name.clone() }).collect()
+}
+
+pub(super) fn missing(
+    declaration: &Declaration,
+    declarations: &Declarations,
+    found: &Index,
+) -> Fault {
     let claimed = |name: &str| declarations.as_slice().iter().any(|d| d.name == name);
     let nearest = found.iter().filter(|(name, _)| !claimed(name)).max_by(|(a, _), (b, _)| {
         closeness(a, &declaration.name).total_cmp(&closeness(b, &declaration.name))
@@ -121,14 +131,11 @@ fn read(
 ) -> Result<(), WeightsError> {
     let info = file.info(name)?;
     if info.shape != declaration.shape {
-        let (expected, got) = (declaration.shape.clone(), info.shape.clone());
-        faults.push(Fault::Shape { name: name.to_string(), expected, got });
+        faults.push(other_shape(name, declaration, info));
         return Ok(());
     }
     if info.dtype != file_type {
-        let (expected, got) =
-            (format!("{file_type:?} like most tensors here"), format!("{:?}", info.dtype));
-        faults.push(Fault::Type { name: name.to_string(), expected, got });
+        faults.push(other_type(name, file_type, info));
         return Ok(());
     }
     let (start, mut bad) = (values.len(), None);
@@ -148,8 +155,21 @@ fn read(
     Ok(())
 }
 
+/// `name` in the file has another shape than the network's.
+pub(super) fn other_shape(name: &str, declaration: &Declaration, info: &TensorInfo) -> Fault {
+    let (expected, got) = (declaration.shape.clone(), info.shape.clone());
+    Fault::Shape { name: name.to_string(), expected, got }
+}
+
+/// `name` in the file has another type than its neighbours.
+pub(super) fn other_type(name: &str, file_type: Dtype, info: &TensorInfo) -> Fault {
+    let (expected, got) =
+        (format!("{file_type:?} like most tensors here"), format!("{:?}", info.dtype));
+    Fault::Type { name: name.to_string(), expected, got }
+}
+
 /// The index of the `position`-th element of a tensor.
-fn unravel(mut position: usize, shape: &[usize]) -> Vec<usize> {
+pub(super) fn unravel(mut position: usize, shape: &[usize]) -> Vec<usize> {
     let mut index: Vec<usize> = shape
         .iter()
         .rev()

@@ -3,6 +3,7 @@
 //! Files are read, never memory-mapped: a file that is cut while it is open gives an error, not a dead process.
 //! Nothing is loaded on doubt: every missing, unexpected, mis-shaped, mis-typed or non-finite tensor is reported, all in one pass.
 
+mod copy;
 mod error;
 mod file;
 mod load;
@@ -10,6 +11,7 @@ mod load;
 mod tests;
 mod write;
 
+pub use copy::Copying;
 pub use error::{Fault, WeightsError};
 pub use file::WeightFile;
 pub use load::{Loaded, load};

@@ -91,6 +91,48 @@ fn every_fault_is_named_in_one_pass() {
     assert!(found[0].to_string().contains("`conv.weight` at [1, 1] is NaN"));
 }
 
+/// The faults of copying `tensors`, and the copy.
+fn copied(tensors: &[(&str, Tensor)]) -> (Vec<Fault>, Vec<u8>) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = WeightFile::open(&write(&folder, &serialize(tensors, None).unwrap())).unwrap();
+    let rename = |name: &str| (name != "stray").then(|| name.replace("kernel", "weight"));
+    let is_same = |_: &crate::params::Declaration, shape: &[usize]| shape == [2, 3, 1, 1];
+    let copying = Copying::plan(&declarations(), &file, rename, is_same).unwrap();
+    let path = folder.path().join("copy.safetensors");
+    let mut faults = copying.write(&mut file, &path).unwrap();
+    faults.extend(copying.faults);
+    (faults, std::fs::read(path).unwrap())
+}
+
+#[test]
+fn a_copy_has_the_numbers_under_the_declared_names_and_shapes() {
+    let [(_, weight), (_, bias)]: [(&str, Tensor); 2] = tensors().try_into().unwrap();
+    let older = weight.reshape((2, 3, 1, 1)).unwrap();
+    let stray = Tensor::new(&[f32::NAN], &Device::Cpu).unwrap();
+    let file = [("conv.kernel", older), ("conv.bias", bias.clone()), ("stray", stray)];
+    let (faults, bytes) = copied(&file);
+    assert_eq!(faults, []);
+    let loaded = load_bytes(&bytes).unwrap();
+    for (index, (_, tensor)) in tensors().iter().enumerate() {
+        let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(loaded.store.tensor(index).dims(), tensor.dims());
+        assert_eq!(values(loaded.store.tensor(index)), values(tensor));
+    }
+    assert_eq!(bytes, copied(&file).1);
+    // And everything that does not fit, as a load would name it.
+    let words = |tensors: &[(&str, Tensor)]| -> String {
+        copied(tensors).0.iter().map(|fault| format!("{fault}; ")).collect()
+    };
+    let (flat, bad) = (weight.reshape(6).unwrap(), (&bias / 0.).unwrap());
+    assert!(words(&[("conv.weight", flat), ("conv.bias", bias.clone())]).contains("got [6]"));
+    let found = words(&[("conv.wight", weight.clone()), ("conv.bias", bad)]);
+    for part in ["missing: `conv.weight`", "unexpected: `conv.wight`", "`conv.bias` at [0]"] {
+        assert!(found.contains(part), "{found}");
+    }
+    let wide = bias.to_dtype(DType::F64).unwrap();
+    assert!(words(&[("conv.weight", weight), ("conv.bias", wide)]).contains("got F64"));
+}
+
 #[test]
 fn a_file_cut_anywhere_is_refused() {
     let bytes = serialize(&tensors(), None).unwrap();

@@ -1,0 +1,86 @@
+//! Where a model lies: in a folder, in a single file that is unpacked once, or on the hub under its id.
+
+use crate::cache::{self, Key};
+use crate::exit::{Fault, fault_of};
+use crate::hub;
+use crate::meter::note;
+use crate::unpack::{others, unpack};
+use anyhow::{Context, Result, anyhow};
+use lethe_candlex::weights::WeightFile;
+use lethe_latent::folder::is_pickle;
+use lethe_latent::single_file::Part;
+use std::path::{Path, PathBuf};
+
+/// What the id of a model on the hub begins with.
+const HUB: &str = "hub:";
+
+/// The folder that `name` means: itself, what its single file was unpacked to, or what was fetched from the hub.
+///
+/// A single file is unpacked `like` a pipeline, or else like Stable Diffusion v1.5.
+///
+/// # Errors
+/// Names what does not fit, or is not there. The existence of a folder is left to its reader.
+pub fn folder_of(name: &Path, like: Option<&Path>) -> Result<PathBuf> {
+    if is_single_file(name) {
+        return unpacked(name, like);
+    }
+    if like.is_some() {
+        return Err(Fault::Usage.because(anyhow!(
+            "{}: only a single file is read like another model; a folder has configurations of its own",
+            name.display()
+        )));
+    }
+    hub_id(name).map_or_else(|| Ok(name.to_path_buf()), hub::model)
+}
+
+fn hub_id(name: &Path) -> Option<&str> {
+    name.to_str()?.strip_prefix(HUB)
+}
+
+/// Whether `name` is a file, or called as only files are; pickles are refused where they are read.
+pub fn is_single_file(name: &Path) -> bool {
+    let is_called_so = name.extension().is_some_and(|end| end == "safetensors") || is_pickle(name);
+    hub_id(name).is_none() && (name.is_file() || is_called_so && !name.is_dir())
+}
+
+/// The folder in the cache that holds what is in `file`, unpacked now or before.
+fn unpacked(file: &Path, like: Option<&Path>) -> Result<PathBuf> {
+    // What is not of this family at all is refused before gigabytes of it are read.
+    lethe_latent::unpack::open(file)?;
+    let mut key = Key::new("model");
+    key.file(file)?;
+    for (name, bytes) in others(like)? {
+        key.text(&name);
+        key.text(blake3::hash(&bytes).to_hex().as_str());
+    }
+    let cache = cache::folder().ok_or_else(|| {
+        Fault::Disk.because(anyhow!(
+            "{}: there is no place to unpack it to; name one in LETHE_CACHE",
+            file.display()
+        ))
+    })?;
+    let folder = cache.join(format!("model-{}", key.name()));
+    if is_whole(&folder) {
+        note(&format!("{}: unpacked before, in {}", file.display(), folder.display()));
+        return Ok(folder);
+    }
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    }
+    note(&format!("{}: unpacking it to {}, once", file.display(), folder.display()));
+    std::fs::create_dir_all(&cache).with_context(|| cache.display().to_string())?;
+    match unpack(file, like, &folder) {
+        // Another process was at it.
+        Err(error) if fault_of(&error) == Fault::Held && is_whole(&folder) => Ok(folder),
+        Err(error) => Err(error),
+        Ok(_) => Ok(folder),
+    }
+}
+
+/// Whether every part's weights are there in their length.
+fn is_whole(folder: &Path) -> bool {
+    Part::ALL.iter().all(|part| {
+        let name = format!("{}.safetensors", part.stem());
+        WeightFile::open(&folder.join(part.name()).join(name)).is_ok()
+    })
+}
