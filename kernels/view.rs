@@ -57,6 +57,11 @@ pub(crate) fn in_full(
     f(&operands.iter().map(|t| full(t)).collect::<Result<Vec<_>>>()?)?.to_dtype(dtype)
 }
 
+/// `t` in 32 bits where candle has no product of it: halves in host memory; else as it is.
+pub(crate) fn factor(t: &Tensor) -> Result<Tensor> {
+    if t.device().is_cpu() { full(t) } else { Ok(t.clone()) }
+}
+
 /// `t` in 32 bits where it is of halves, else as it is.
 pub(crate) fn full(t: &Tensor) -> Result<Tensor> {
     match t.dtype() {

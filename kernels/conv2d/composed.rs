@@ -1,6 +1,7 @@
 //! The law in candle's own operations: for CUDA and half precision, and a third voice in the tests.
 
 use super::{Sizes, Window};
+use crate::view::factor;
 use candle_core::{Result, Tensor, Var};
 
 fn padded(x: &Tensor, window: Window) -> Result<Tensor> {
@@ -28,13 +29,16 @@ fn matrix(w: &Tensor) -> Result<Tensor> {
 
 /// w ∗ x.
 fn product(x: &Tensor, w: &Tensor, sizes: &Sizes) -> Result<Tensor> {
+    let dtype = x.dtype();
+    let (x, w) = (factor(x)?, factor(w)?);
     if is_linear(sizes) {
-        return rows(x)?.matmul(&matrix(w)?.t()?)?.reshape(&sizes.y_shape());
+        let y = rows(&x)?.matmul(&matrix(&w)?.t()?)?;
+        return y.reshape(&sizes.y_shape())?.to_dtype(dtype);
     }
     let window = sizes.window;
     let padding = if window.before == window.after { window.before } else { 0 };
-    let y = padded(x, window)?.conv2d(w, padding, window.stride, 1, 1)?;
-    y.permute((0, 2, 3, 1)) // [batch, height, width, channels]
+    let y = padded(&x, window)?.conv2d(&w, padding, window.stride, 1, 1)?;
+    y.permute((0, 2, 3, 1))?.to_dtype(dtype) // [batch, height, width, channels]
 }
 
 pub(super) fn forward(
@@ -68,7 +72,8 @@ fn gradient(
 
 pub(super) fn input_gradient(dy: &Tensor, w: &Tensor, sizes: &Sizes) -> Result<Tensor> {
     if is_linear(sizes) {
-        return rows(dy)?.matmul(&matrix(w)?)?.reshape(&sizes.x_shape());
+        let dx = rows(&factor(dy)?)?.matmul(&matrix(&factor(w)?)?)?;
+        return dx.reshape(&sizes.x_shape())?.to_dtype(dy.dtype());
     }
     let x = Tensor::zeros(&sizes.x_shape(), dy.dtype(), dy.device())?;
     gradient(&x, dy, |x| forward(x, w, None, sizes))
@@ -76,7 +81,8 @@ pub(super) fn input_gradient(dy: &Tensor, w: &Tensor, sizes: &Sizes) -> Result<T
 
 pub(super) fn weight_gradient(x: &Tensor, dy: &Tensor, sizes: &Sizes) -> Result<Tensor> {
     if is_linear(sizes) {
-        return rows(dy)?.t()?.matmul(&rows(x)?)?.reshape(&sizes.w_shape());
+        let dw = rows(&factor(dy)?)?.t()?.matmul(&rows(&factor(x)?)?)?;
+        return dw.reshape(&sizes.w_shape())?.to_dtype(dy.dtype());
     }
     let w = Tensor::zeros(&sizes.w_shape(), dy.dtype(), dy.device())?;
     gradient(&w, dy, |w| forward(x, w, None, sizes))
