@@ -1,9 +1,10 @@
 //! The river in latents, through the real binary: a small Stable Diffusion model is made, learns and forgets.
 
-use crate::river::{Place, fail, lethe, succeed};
+use crate::river::{Place, assert_same, bytes_of, fail, killed_until_it_ends, lethe, succeed};
 use lethe::candlex::weights::WeightFile;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Two tasks of two classes at 16x16, told texts.
 const TINY: &str = r#"
@@ -100,6 +101,23 @@ fn a_small_model_is_made_fine_tuned_and_measured_and_again_to_the_same_bytes() {
     // Another folder, with the latents that the first run left in the cache.
     succeed(&mut run(&place, "b", &[]));
     assert_eq!(ledger, fs::read_to_string(place.path("b/ledger.jsonl")).unwrap());
+}
+
+/// From the making of the model on, whole and by adapters.
+#[test]
+fn killed_runs_in_latents_end_in_the_same_bytes() {
+    let place = Place::new();
+    for (name, overrides) in
+        [("full", ["training.parts=2"].as_slice()), ("lora", &["latent.lora.rank=2"])]
+    {
+        let started = Instant::now();
+        succeed(&mut run(&place, name, overrides));
+        let unbroken = started.elapsed();
+        let killed = format!("{name}-killed");
+        let kills = killed_until_it_ends(|| run(&place, &killed, overrides), unbroken);
+        assert!(kills >= 2, "{name}: the run was killed {kills} times only");
+        assert_same(&bytes_of(&place.path(&killed)), &bytes_of(&place.path(name)));
+    }
 }
 
 #[test]

@@ -118,7 +118,7 @@ pub(crate) fn fail(command: &mut Command, code: i32) -> String {
 }
 
 /// Every file of a finished run that a broken run must reproduce, by name.
-fn bytes_of(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn bytes_of(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(inner) = folders.pop() {
@@ -135,7 +135,7 @@ fn bytes_of(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-fn assert_same(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Vec<u8>>) {
+pub(crate) fn assert_same(found: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Vec<u8>>) {
     let names = |files: &BTreeMap<String, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(found), names(expected));
     for (name, bytes) in expected {
@@ -180,40 +180,31 @@ fn a_protocol_runs_end_to_end_and_again_to_the_same_bytes() {
     // 1 + 8 arms x 2 tasks, each with one checkpoint, the last.
     assert_eq!(expected.keys().filter(|name| name.ends_with("checkpoint.json")).count(), 17);
 
-    killed_runs_end_in_the_same_bytes(&place, unbroken, &expected);
+    let kills = killed_until_it_ends(|| place.run(TINY, "killed", &[]), unbroken);
+    assert!(kills >= 2, "the run was killed {kills} times only");
+    assert_same(&bytes_of(&place.path("killed")), &expected);
     killed_within_lessons_it_ends_in_the_same_bytes(&place, &expected);
     a_stopped_run_says_so_and_goes_on(&place, unbroken, &expected);
     what_does_not_belong_is_refused(&place);
 }
 
-/// kill -9 after times spread over the run, until it ends by itself.
-fn killed_runs_end_in_the_same_bytes(
-    place: &Place,
-    unbroken: Duration,
-    expected: &BTreeMap<String, Vec<u8>>,
-) {
+/// kill -9 after times spread over the run, until it ends by itself; returns how often it was killed.
+pub(crate) fn killed_until_it_ends(run: impl Fn() -> Command, unbroken: Duration) -> usize {
     let mut kills = 0;
-    for attempt in 0.. {
+    for attempt in 0..200 {
         // The golden section visits every part of the run: short and long lives alike.
         let share = (f64::from(attempt) * 0.618_034).fract();
         let life = Duration::from_millis(20) + unbroken.mul_f64(0.05 + 0.4 * share);
-        let child = place
-            .run(TINY, "killed", &[])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let child = run().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         match finish(child, life) {
             Some(code) => {
                 assert_eq!(code, 0, "after {kills} kills");
-                break;
+                return kills;
             }
             None => kills += 1,
         }
-        assert!(attempt < 200, "the run never ends");
     }
-    assert!(kills >= 2, "the run was killed {kills} times only");
-    assert_same(&bytes_of(&place.path("killed")), expected);
+    panic!("the run never ends")
 }
 
 /// kill -9 as soon as a checkpoint in the middle of a lesson is there: behind the last finished stage.
@@ -222,7 +213,8 @@ fn killed_within_lessons_it_ends_in_the_same_bytes(
     expected: &BTreeMap<String, Vec<u8>>,
 ) {
     let mut kills = 0;
-    for lesson in ["task-1", "none/task-2", "random/task-2", "random/task-3", "control/task-3"] {
+    let lessons = ["task-1", "none/task-2", "random/task-2", "random/task-3", "control/task-3"];
+    for lesson in lessons.iter().cycle().take(25) {
         let middle = place.path("within/seed-7").join(lesson).join("step-00000002");
         let mut child = place
             .run(TINY, "within", &[])
@@ -234,13 +226,19 @@ fn killed_within_lessons_it_ends_in_the_same_bytes(
             std::thread::sleep(Duration::from_micros(200));
         }
         match child.try_wait().unwrap() {
-            // So fast that the checkpoint came and went unseen.
-            Some(status) => assert!(status.success(), "{lesson}: {status}"),
+            // So fast, or this machine so busy, that the checkpoint came and went unseen: once more from the start.
+            Some(status) => {
+                assert!(status.success(), "{lesson}: {status}");
+                fs::remove_dir_all(place.path("within")).unwrap();
+            }
             None => {
                 child.kill().unwrap();
                 child.wait().unwrap();
                 kills += usize::from(middle.exists());
             }
+        }
+        if kills == 5 {
+            break;
         }
     }
     assert!(kills >= 2, "the run was killed within {kills} lessons only");
