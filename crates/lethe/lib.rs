@@ -20,6 +20,7 @@ pub mod meter;
 pub mod painter;
 pub mod pipeline;
 pub mod pixel_system;
+pub mod plan;
 pub mod prompts;
 pub mod protocol;
 pub mod random;
