@@ -2,8 +2,9 @@
 
 use crate::cache::{self, Key};
 use crate::exit::Fault;
-use crate::meter::Meter;
+use crate::meter::{Meter, note};
 use crate::pipeline::{Ending, ending_of};
+use crate::prompts::{self, Prompts};
 use crate::protocol::{LatentSpec, ModelSpec, Posterior, ProtocolSpec};
 use crate::system::{AnyNetwork, Kind, System};
 use anyhow::{Result, anyhow, bail, ensure};
@@ -22,9 +23,32 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Images encoded or decoded at once.
-const BATCH: usize = 16;
+pub const BATCH: usize = 16;
 /// Texts encoded at once.
 const TEXTS: usize = 16;
+/// Texts that are too long and shown, of those that are counted.
+const SHOWN: usize = 3;
+
+/// How many of the data a system is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All of them; what took long is kept for the next time.
+    Whole,
+    /// The first few, to see what it would take; nothing is kept.
+    Few,
+}
+
+/// Images of [`Extent::Few`].
+pub const FEW: usize = 2;
+
+impl Extent {
+    fn key(self, key: impl FnOnce() -> Result<Key>) -> Result<Option<Key>> {
+        match self {
+            Self::Whole => Ok(Some(key()?)),
+            Self::Few => Ok(None),
+        }
+    }
+}
 
 /// What a Stable Diffusion model has besides the U-Net that is trained.
 pub struct Latent {
@@ -52,7 +76,7 @@ struct Latents {
     texts: Tensor,
     /// Which text is whose.
     text_of: Vec<u32>,
-    /// The first template's text of each class.
+    /// What is told of images that are drawn of each class.
     text_of_class: Vec<u32>,
     device: Device,
 }
@@ -66,6 +90,7 @@ pub fn build(
     model: &ModelSpec,
     spec: &LatentSpec,
     images: &ImageSet,
+    extent: Extent,
     device: &Device,
 ) -> Result<System> {
     expect_unused(model)?;
@@ -77,7 +102,7 @@ pub fn build(
     let reader = TextReader::open(root, device)?;
     expect_fitting(root, &config, &encoder.config, &reader)?;
     let shape = expect_shapes(&config, encoder.config.in_channels, factor, images)?;
-    let inputs = inputs(root, spec, images, &encoder, &reader, device)?;
+    let inputs = inputs(root, spec, images, extent, &encoder, &reader, device)?;
     let (declarations, base) = match &spec.lora {
         None => (declared.clone(), None),
         Some(adapters) => {
@@ -144,14 +169,15 @@ fn inputs(
     root: &Path,
     spec: &LatentSpec,
     images: &ImageSet,
+    extent: Extent,
     encoder: &vae::Pretrained,
     reader: &TextReader,
     device: &Device,
 ) -> Result<Latents> {
     let ids: Vec<u64> = images.iter().map(|example| example.id).collect();
-    let (mean, deviation) = encoded(root, images, &ids, encoder, device)?;
-    let prompts = Prompts::new(spec, images, &ids);
-    let texts = embedded(root, reader, &prompts.texts, device)?;
+    let (mean, deviation) = encoded(root, images, extent, encoder, device)?;
+    let prompts = Prompts::new(&prompts::templates(spec, images), images);
+    let texts = embedded(root, reader, &prompts.texts, extent, device)?;
     Ok(Latents {
         rows: ids.into_iter().zip(0..).collect(),
         mean,
@@ -163,21 +189,25 @@ fn inputs(
     })
 }
 
-/// Scaled means and deviations of `ids`, in their order, on the CPU.
+/// Scaled means and deviations of all images, in their order, on the CPU.
 fn encoded(
     root: &Path,
     images: &ImageSet,
-    ids: &[u64],
+    extent: Extent,
     encoder: &vae::Pretrained,
     device: &Device,
 ) -> Result<(Tensor, Tensor)> {
-    let mut key = Key::new("latents");
-    key.text(&images.digest());
-    key.file(&root.join("vae").join(folder::CONFIG))?;
-    for file in folder::weight_files(&root.join("vae"), folder::DIFFUSERS_STEM)? {
-        key.file(&file)?;
-    }
-    let [mean, deviation] = cache::kept("latents", &key, ["mean", "deviation"], || {
+    let key = extent.key(|| {
+        let mut key = Key::new("latents");
+        key.text(&images.digest());
+        key.file(&root.join("vae").join(folder::CONFIG))?;
+        for file in folder::weight_files(&root.join("vae"), folder::DIFFUSERS_STEM)? {
+            key.file(&file)?;
+        }
+        Ok(key)
+    })?;
+    let [mean, deviation] = cache::kept("latents", key.as_ref(), ["mean", "deviation"], || {
+        let ids = images.ids();
         let meter = Meter::new(ids.len() as f64);
         let (mut means, mut deviations) = (Vec::new(), Vec::new());
         for ids in ids.chunks(BATCH) {
@@ -201,22 +231,26 @@ fn embedded(
     root: &Path,
     reader: &TextReader,
     prompts: &[String],
+    extent: Extent,
     device: &Device,
 ) -> Result<Tensor> {
-    let (places, stem) = ([root.join("tokenizer"), root.join("text_encoder")], "model");
-    let mut key = Key::new("texts");
-    for name in ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"] {
-        let path = places[0].join(name);
-        if path.exists() {
-            key.file(&path)?;
+    let key = extent.key(|| {
+        let (places, stem) = ([root.join("tokenizer"), root.join("text_encoder")], "model");
+        let mut key = Key::new("texts");
+        for name in ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"] {
+            let path = places[0].join(name);
+            if path.exists() {
+                key.file(&path)?;
+            }
         }
-    }
-    key.file(&places[1].join(folder::CONFIG))?;
-    for file in folder::weight_files(&places[1], stem)? {
-        key.file(&file)?;
-    }
-    prompts.iter().for_each(|prompt| key.text(prompt));
-    let [texts] = cache::kept("texts", &key, ["texts"], || {
+        key.file(&places[1].join(folder::CONFIG))?;
+        for file in folder::weight_files(&places[1], stem)? {
+            key.file(&file)?;
+        }
+        prompts.iter().for_each(|prompt| key.text(prompt));
+        Ok(key)
+    })?;
+    let [texts] = cache::kept("texts", key.as_ref(), ["texts"], || {
         Ok([reader.embed(prompts)?.to_device(&Device::Cpu)?])
     })?;
     Ok(texts.to_device(device)?)
@@ -283,10 +317,26 @@ impl TextReader {
     /// # Errors
     /// Those of candle.
     pub fn embed(&self, prompts: &[String]) -> Result<Tensor> {
-        let mut rows = Vec::new();
-        for prompts in prompts.chunks(TEXTS) {
-            let ids: Vec<Vec<u32>> = prompts.iter().map(|prompt| self.ids(prompt)).collect();
+        let (mut rows, mut too_long) = (Vec::new(), 0);
+        let meter = Meter::new(prompts.len() as f64);
+        for chunk in prompts.chunks(TEXTS) {
+            let encoded: Vec<_> = chunk.iter().map(|text| self.tokenizer.encode(text)).collect();
+            for (prompt, encoded) in chunk.iter().zip(&encoded) {
+                let Some(rest) = &encoded.truncated else { continue };
+                too_long += 1;
+                if too_long <= SHOWN {
+                    self.note_cut(prompt, rest);
+                }
+            }
+            let ids: Vec<Vec<u32>> = encoded.into_iter().map(|encoded| encoded.ids).collect();
             rows.push(self.encoder.forward(&self.weights, &ids)?);
+            if prompts.len() > TEXTS {
+                meter.add(chunk.len() as f64, "encoding texts, once");
+            }
+        }
+        meter.finish();
+        if too_long > SHOWN {
+            note(&format!("{too_long} texts of {} were cut off in all", prompts.len()));
         }
         Ok(Tensor::cat(&rows, 0)?)
     }
@@ -304,54 +354,9 @@ impl TextReader {
         &self.weights
     }
 
-    fn ids(&self, prompt: &str) -> Vec<u32> {
-        let encoded = self.tokenizer.encode(prompt);
-        if let Some(rest) = &encoded.truncated {
-            crate::meter::note(&format!(
-                "text cut off after {} tokens, without `{rest}`: {prompt}",
-                self.tokenizer.length()
-            ));
-        }
-        encoded.ids
-    }
-}
-
-/// Which texts there are, and whose they are.
-struct Prompts {
-    texts: Vec<String>,
-    of_example: Vec<u32>,
-    of_class: Vec<u32>,
-}
-
-impl Prompts {
-    /// Every example's template is chosen by its id alone.
-    fn new(spec: &LatentSpec, images: &ImageSet, ids: &[u64]) -> Self {
-        let mut prompts = Self { texts: Vec::new(), of_example: Vec::new(), of_class: Vec::new() };
-        let mut known = BTreeMap::new();
-        let text = |template: &str, class: u32| {
-            template.replace("{class}", &images.classes()[class as usize])
-        };
-        for class in 0..images.classes().len() as u32 {
-            let index = prompts.index(&mut known, text(&spec.templates[0], class));
-            prompts.of_class.push(index);
-        }
-        for &id in ids {
-            let class = images.index_of(id).map_or(0, |index| images.label(index));
-            let digest = blake3::hash(&id.to_le_bytes());
-            let number = u64::from_le_bytes(digest.as_bytes()[..8].try_into().unwrap_or_default());
-            let template = &spec.templates[(number % spec.templates.len() as u64) as usize];
-            let index = prompts.index(&mut known, text(template, class));
-            prompts.of_example.push(index);
-        }
-        prompts.texts.push(String::new());
-        prompts
-    }
-
-    fn index(&mut self, known: &mut BTreeMap<String, u32>, text: String) -> u32 {
-        *known.entry(text).or_insert_with_key(|text| {
-            self.texts.push(text.clone());
-            self.texts.len() as u32 - 1
-        })
+    fn note_cut(&self, prompt: &str, rest: &str) {
+        let length = self.tokenizer.length();
+        note(&format!("text cut off after {length} tokens, without `{rest}`: {prompt}"));
     }
 }
 
@@ -388,6 +393,25 @@ impl Latent {
     pub fn unet_weights(&self, device: &Device) -> Result<ParamStore> {
         Ok(folder::read_unet_weights(&self.root.join("unet"), &self.unet, DType::F32, device)?
             .store)
+    }
+
+    /// Scaled means and standard deviations of the latents of `images` [n, height, width, channels].
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn encode(&self, images: &Tensor) -> Result<(Tensor, Tensor)> {
+        Ok(self.vae.latents(&self.vae_weights, images)?)
+    }
+
+    /// The autoencoder's numbers.
+    pub fn vae_weights(&self) -> &ParamStore {
+        &self.vae_weights
+    }
+
+    /// Bytes that each text takes once it is encoded.
+    pub fn bytes_of_text(&self) -> u64 {
+        let texts = &self.inputs.texts;
+        4 * (texts.elem_count() / texts.dims()[0].max(1)) as u64
     }
 
     /// Images of scaled latents, [n, height, width, channels] in about [−1, 1].

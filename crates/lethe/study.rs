@@ -2,11 +2,12 @@
 
 use crate::exit::{Fault, otherwise};
 use crate::interrupt::Interrupt;
-use crate::latent_system::{self, Latent};
+use crate::latent_system::{self, Extent, FEW, Latent};
 use crate::make::Making;
 use crate::model;
 use crate::pipeline::diffusion_of;
 use crate::pixel_system;
+use crate::prompts::told;
 use crate::protocol::{DataSpec, DiffusionSpec, ModelSpec, ProbeSpec, ProtocolSpec, resolved_text};
 use crate::select::expect_measured;
 use crate::system::System;
@@ -64,11 +65,24 @@ impl Study {
     /// Names the field of the protocol, or the file, that does not fit.
     pub fn prepare(spec: ProtocolSpec, device: Device, making: Option<Place>) -> Result<Self> {
         // What is wrong before anything has moved is wrong with the protocol, unless it says otherwise.
-        Self::met(spec, device, making).map_err(otherwise(Fault::Usage))
+        Self::met(spec, device, making, Extent::Whole).map_err(otherwise(Fault::Usage))
     }
 
-    fn met(spec: ProtocolSpec, device: Device, making: Option<Place>) -> Result<Self> {
-        let text = resolved_text(&spec)?;
+    /// The same to be looked at alone: of a Stable Diffusion model's inputs only those of the first images are made, and
+    /// nothing is kept. [`Study::seen`] says which examples may be trained on.
+    ///
+    /// # Errors
+    /// As [`Study::prepare`].
+    pub fn sketch(spec: ProtocolSpec, device: Device, making: Option<Place>) -> Result<Self> {
+        Self::met(spec, device, making, Extent::Few).map_err(otherwise(Fault::Usage))
+    }
+
+    fn met(
+        mut spec: ProtocolSpec,
+        device: Device,
+        making: Option<Place>,
+        extent: Extent,
+    ) -> Result<Self> {
         validate(&spec)?;
         let plan = spec.stream.validate()?;
         let replay = spec.replay.validate()?;
@@ -77,10 +91,15 @@ impl Study {
         expect_timesteps(&spec.probe, &schedule)?;
         let mixture = replay.mixture(spec.training.batch)?;
         let (images, source) = load_images(&spec.data)?;
+        if let Some(latent) = spec.latent.take() {
+            latent.validate()?;
+            spec.latent = Some(told(latent, &images)?);
+        }
+        let text = resolved_text(&spec)?;
         let stream = task_stream(&spec, &images, &plan.groups(images.classes().len() as u32)?)?;
         let capacity = replay.capacity(&stream)?;
         let probed = probed(&spec, &stream, &images)?;
-        let system = system(&spec, &images, &stream, &device, making)?;
+        let system = system(&spec, &images, &stream, extent, &device, making)?;
         if let Some(path) = &system.pretrained {
             expect_process(&spec.diffusion, &schedule, path)?;
         }
@@ -162,6 +181,13 @@ impl Study {
         Ok(Examples::new(ids.to_vec(), pixels, Told::Nothing)?)
     }
 
+    /// `n` ids, some perhaps several times, whose inputs are there whatever the extent of the study.
+    pub fn seen(&self, n: usize) -> Vec<u64> {
+        let known = if self.system.latent().is_some() { FEW } else { n };
+        let ids = self.images.ids();
+        (0..n).map(|i| ids[i % known.clamp(1, ids.len())]).collect()
+    }
+
     /// Ids that are measured once tasks 1 to `task` are learned, in the order of the table.
     pub fn probed_through(&self, task: u32) -> Vec<u64> {
         self.probed.rows().iter().filter(|row| row.task <= task).map(|row| row.id).collect()
@@ -206,11 +232,11 @@ fn system(
     spec: &ProtocolSpec,
     images: &ImageSet,
     stream: &TaskStream,
+    extent: Extent,
     device: &Device,
     making: Option<Place>,
 ) -> Result<System> {
-    if let Some(latent) = &spec.latent {
-        latent.validate()?;
+    if spec.latent.is_some() {
         latent_system::expect_protocol(spec)?;
     }
     let made = made(spec, images, stream, device, making)?;
@@ -220,8 +246,16 @@ fn system(
     match (pipeline, &spec.latent) {
         (Some(root), latent) => {
             latent_system::expect_protocol(spec)?;
-            let latent = latent.clone().unwrap_or_default();
-            latent_system::build(&root, &model, &latent, images, device)
+            let latent = told(latent.clone().unwrap_or_default(), images)?;
+            match extent {
+                Extent::Whole => {
+                    latent_system::build(&root, &model, &latent, images, extent, device)
+                }
+                Extent::Few => {
+                    let images = images.first(FEW);
+                    latent_system::build(&root, &model, &latent, &images, extent, device)
+                }
+            }
         }
         (None, Some(_)) => bail!(
             "latent: expected model.pretrained to be the folder of a whole Stable Diffusion model, got {}",
@@ -296,6 +330,7 @@ fn load_images(spec: &DataSpec) -> Result<(ImageSet, String)> {
             &[("grey", Colour::Grey), ("rgb", Colour::Rgb)],
         )?,
         per_class: spec.per_class,
+        caption_column: spec.caption_column.clone(),
         classes: spec.classes.clone(),
         bad_images: choice(
             "data.bad_images",
