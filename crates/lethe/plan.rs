@@ -11,7 +11,7 @@ use crate::exit::Fault;
 use crate::interrupt::Interrupt;
 use crate::make::Making;
 use crate::protocol::{LatentSpec, ProtocolSpec};
-use crate::study::{Place, Study};
+use crate::study::{Place, Study, located};
 use anyhow::{Result, anyhow};
 use candle_core::Device;
 use lethe_candlex::rng::Seed;
@@ -130,10 +130,12 @@ fn hurried(spec: &ProtocolSpec, steps: u64) -> ProtocolSpec {
 
 /// Refuses a pretrained model whose weights alone do not fit into memory, before any is read.
 fn expect_room_for_weights(spec: &ProtocolSpec, available: Option<u64>) -> Result<()> {
-    let (Some(root), Some(available)) = (&spec.model.pretrained, available) else { return Ok(()) };
+    let (Some(root), Some(available)) = (located(&spec.model)?.pretrained, available) else {
+        return Ok(());
+    };
     let mut bytes = 0;
     for part in ["", "unet", "vae", "text_encoder"] {
-        let Ok(entries) = std::fs::read_dir(Path::new(root).join(part)) else { continue };
+        let Ok(entries) = std::fs::read_dir(Path::new(&root).join(part)) else { continue };
         for path in entries.flatten().map(|entry| entry.path()) {
             if path.extension().is_some_and(|ending| ending == "safetensors") {
                 let Ok(file) = WeightFile::open(&path) else { continue };

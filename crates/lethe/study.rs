@@ -247,15 +247,9 @@ fn system(
         (Some(root), latent) => {
             latent_system::expect_protocol(spec)?;
             let latent = told(latent.clone().unwrap_or_default(), images)?;
-            match extent {
-                Extent::Whole => {
-                    latent_system::build(&root, &model, &latent, images, extent, device)
-                }
-                Extent::Few => {
-                    let images = images.first(FEW);
-                    latent_system::build(&root, &model, &latent, &images, extent, device)
-                }
-            }
+            let few = (extent == Extent::Few).then(|| images.first(FEW));
+            let images = few.as_ref().unwrap_or(images);
+            latent_system::build(&root, &model, &latent, images, extent, device)
         }
         (None, Some(_)) => bail!(
             "latent: expected model.pretrained to be the folder of a whole Stable Diffusion model, got {}",
@@ -266,7 +260,10 @@ fn system(
 }
 
 /// `model`, its `pretrained` being the folder of what may be a single file or an id on the hub.
-fn located(model: &ModelSpec) -> Result<ModelSpec> {
+///
+/// # Errors
+/// When it cannot be read, unpacked or fetched.
+pub fn located(model: &ModelSpec) -> Result<ModelSpec> {
     let Some(name) = &model.pretrained else { return Ok(model.clone()) };
     let path = Path::new(name);
     // Beside a single file, `like` is the folder whose configurations it is read with.
