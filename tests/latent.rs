@@ -159,6 +159,61 @@ fn adapters_are_trained_alone_and_added_into_a_whole_model() {
     succeed(lethe().args(["models", "verify"]).arg(&kept));
 }
 
+/// Two classes of twelve images, and what their metadata say of them.
+fn captioned(folder: &Path) -> String {
+    let mut lines = String::new();
+    for (class, shade) in [("dark", 20), ("light", 200)] {
+        fs::create_dir_all(folder.join(class)).unwrap();
+        for i in 0..12u8 {
+            let file = format!("{class}/{i}.png");
+            let mut encoder =
+                png::Encoder::new(fs::File::create(folder.join(&file)).unwrap(), 16, 16);
+            encoder.set_color(png::ColorType::Rgb);
+            let pixels: Vec<u8> =
+                (0..16 * 16 * 3).map(|k| shade + (k % (i as usize + 2)) as u8).collect();
+            encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
+            lines.push_str(&format!(
+                "{{\"file_name\": \"{file}\", \"text\": \"stripes of {i}, {class}\"}}\n"
+            ));
+        }
+    }
+    lines
+}
+
+#[test]
+fn captions_are_told_in_place_of_classes_and_stand_in_the_protocol() {
+    let place = Place::new();
+    let folder = place.path("stripes");
+    let lines = captioned(&folder);
+    fs::write(folder.join("metadata.jsonl"), &lines).unwrap();
+    let checked = succeed(lethe().args(["data", "check"]).arg(&folder));
+    assert!(String::from_utf8(checked.stdout).unwrap().contains("captions: 24"));
+    let path = format!("data.path={}", folder.display());
+    let data = ["data.source=path", &path, "stream.tasks=[[0], [1]]", "replay.arms=[\"none\"]"];
+    let told = |out: &str, templates: &str| {
+        let mut command = run(&place, out, &data);
+        command.args(["--set", &format!("latent.templates={templates}")]);
+        succeed(&mut command);
+        fs::read_to_string(place.path(out).join("ledger.jsonl")).unwrap()
+    };
+    let by_class = told("class", "[\"{class}\"]");
+    let by_caption = told("caption", "[\"{text}\"]");
+    assert_ne!(by_class, by_caption);
+    // Without templates the captions are told; other captions are other data.
+    let plain = TINY.replace("templates = [\"a photo of a {class}\", \"{class}, worn once\"]", "");
+    let suggested = |out: &str| {
+        let mut command = place.run(&plain, out, &data);
+        succeed(command.env("LETHE_CACHE", place.path("cache")));
+        fs::read_to_string(place.path(out).join("ledger.jsonl")).unwrap()
+    };
+    assert_eq!(suggested("suggested"), by_caption);
+    let kept = fs::read_to_string(place.path("suggested/protocol.toml")).unwrap();
+    assert!(kept.contains("templates = [\"{text}\"]"), "{kept}");
+    fs::write(folder.join("metadata.jsonl"), lines.replace("stripes of 3", "dots")).unwrap();
+    let mut command = place.run(&plain, "suggested", &data);
+    assert!(fail(&mut command, 64).contains("made of another protocol's images"));
+}
+
 #[test]
 fn what_latents_cannot_have_is_refused_before_anything_is_made() {
     let place = Place::new();
@@ -169,6 +224,8 @@ fn what_latents_cannot_have_is_refused_before_anything_is_made() {
         ("latent.guidance=nan", "latent.guidance"),
         ("latent.guidance=1e300", "latent.guidance"),
         ("latent.templates=[\"a {kind}\"]", "latent.templates"),
+        ("latent.templates=[\"a garment\"]", "latent.same_text = true"),
+        ("latent.templates=[\"{text}\"]", "asks for captions, and the data have none"),
         ("latent.make.text_layers=0", "text encoder"),
         ("latent.make.channels=[1000000000, 16]", "block_out_channels"),
         ("latent.make.vae_steps=0", "latent.make.vae_steps"),

@@ -2,8 +2,9 @@
 
 use crate::cache::{self, Key};
 use crate::exit::Fault;
-use crate::meter::Meter;
+use crate::meter::{Meter, note};
 use crate::pipeline::{Ending, ending_of};
+use crate::prompts::{self, Prompts};
 use crate::protocol::{LatentSpec, ModelSpec, Posterior, ProtocolSpec};
 use crate::system::{AnyNetwork, Kind, System};
 use anyhow::{Result, anyhow, bail, ensure};
@@ -25,6 +26,8 @@ use std::sync::Arc;
 const BATCH: usize = 16;
 /// Texts encoded at once.
 const TEXTS: usize = 16;
+/// Texts that are too long and shown, of those that are counted.
+const SHOWN: usize = 3;
 
 /// What a Stable Diffusion model has besides the U-Net that is trained.
 pub struct Latent {
@@ -52,7 +55,7 @@ struct Latents {
     texts: Tensor,
     /// Which text is whose.
     text_of: Vec<u32>,
-    /// The first template's text of each class.
+    /// What is told of images that are drawn of each class.
     text_of_class: Vec<u32>,
     device: Device,
 }
@@ -150,7 +153,7 @@ fn inputs(
 ) -> Result<Latents> {
     let ids: Vec<u64> = images.iter().map(|example| example.id).collect();
     let (mean, deviation) = encoded(root, images, &ids, encoder, device)?;
-    let prompts = Prompts::new(spec, images, &ids);
+    let prompts = Prompts::new(&prompts::templates(spec, images), images);
     let texts = embedded(root, reader, &prompts.texts, device)?;
     Ok(Latents {
         rows: ids.into_iter().zip(0..).collect(),
@@ -283,10 +286,26 @@ impl TextReader {
     /// # Errors
     /// Those of candle.
     pub fn embed(&self, prompts: &[String]) -> Result<Tensor> {
-        let mut rows = Vec::new();
-        for prompts in prompts.chunks(TEXTS) {
-            let ids: Vec<Vec<u32>> = prompts.iter().map(|prompt| self.ids(prompt)).collect();
+        let (mut rows, mut too_long) = (Vec::new(), 0);
+        let meter = Meter::new(prompts.len() as f64);
+        for chunk in prompts.chunks(TEXTS) {
+            let encoded: Vec<_> = chunk.iter().map(|text| self.tokenizer.encode(text)).collect();
+            for (prompt, encoded) in chunk.iter().zip(&encoded) {
+                let Some(rest) = &encoded.truncated else { continue };
+                too_long += 1;
+                if too_long <= SHOWN {
+                    self.note_cut(prompt, rest);
+                }
+            }
+            let ids: Vec<Vec<u32>> = encoded.into_iter().map(|encoded| encoded.ids).collect();
             rows.push(self.encoder.forward(&self.weights, &ids)?);
+            if prompts.len() > TEXTS {
+                meter.add(chunk.len() as f64, "encoding texts, once");
+            }
+        }
+        meter.finish();
+        if too_long > SHOWN {
+            note(&format!("{too_long} texts of {} were cut off in all", prompts.len()));
         }
         Ok(Tensor::cat(&rows, 0)?)
     }
@@ -304,54 +323,9 @@ impl TextReader {
         &self.weights
     }
 
-    fn ids(&self, prompt: &str) -> Vec<u32> {
-        let encoded = self.tokenizer.encode(prompt);
-        if let Some(rest) = &encoded.truncated {
-            crate::meter::note(&format!(
-                "text cut off after {} tokens, without `{rest}`: {prompt}",
-                self.tokenizer.length()
-            ));
-        }
-        encoded.ids
-    }
-}
-
-/// Which texts there are, and whose they are.
-struct Prompts {
-    texts: Vec<String>,
-    of_example: Vec<u32>,
-    of_class: Vec<u32>,
-}
-
-impl Prompts {
-    /// Every example's template is chosen by its id alone.
-    fn new(spec: &LatentSpec, images: &ImageSet, ids: &[u64]) -> Self {
-        let mut prompts = Self { texts: Vec::new(), of_example: Vec::new(), of_class: Vec::new() };
-        let mut known = BTreeMap::new();
-        let text = |template: &str, class: u32| {
-            template.replace("{class}", &images.classes()[class as usize])
-        };
-        for class in 0..images.classes().len() as u32 {
-            let index = prompts.index(&mut known, text(&spec.templates[0], class));
-            prompts.of_class.push(index);
-        }
-        for &id in ids {
-            let class = images.index_of(id).map_or(0, |index| images.label(index));
-            let digest = blake3::hash(&id.to_le_bytes());
-            let number = u64::from_le_bytes(digest.as_bytes()[..8].try_into().unwrap_or_default());
-            let template = &spec.templates[(number % spec.templates.len() as u64) as usize];
-            let index = prompts.index(&mut known, text(template, class));
-            prompts.of_example.push(index);
-        }
-        prompts.texts.push(String::new());
-        prompts
-    }
-
-    fn index(&mut self, known: &mut BTreeMap<String, u32>, text: String) -> u32 {
-        *known.entry(text).or_insert_with_key(|text| {
-            self.texts.push(text.clone());
-            self.texts.len() as u32 - 1
-        })
+    fn note_cut(&self, prompt: &str, rest: &str) {
+        let length = self.tokenizer.length();
+        note(&format!("text cut off after {length} tokens, without `{rest}`: {prompt}"));
     }
 }
 

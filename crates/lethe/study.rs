@@ -7,6 +7,7 @@ use crate::make::Making;
 use crate::model;
 use crate::pipeline::diffusion_of;
 use crate::pixel_system;
+use crate::prompts::told;
 use crate::protocol::{DataSpec, DiffusionSpec, ModelSpec, ProbeSpec, ProtocolSpec, resolved_text};
 use crate::select::expect_measured;
 use crate::system::System;
@@ -67,8 +68,7 @@ impl Study {
         Self::met(spec, device, making).map_err(otherwise(Fault::Usage))
     }
 
-    fn met(spec: ProtocolSpec, device: Device, making: Option<Place>) -> Result<Self> {
-        let text = resolved_text(&spec)?;
+    fn met(mut spec: ProtocolSpec, device: Device, making: Option<Place>) -> Result<Self> {
         validate(&spec)?;
         let plan = spec.stream.validate()?;
         let replay = spec.replay.validate()?;
@@ -77,6 +77,11 @@ impl Study {
         expect_timesteps(&spec.probe, &schedule)?;
         let mixture = replay.mixture(spec.training.batch)?;
         let (images, source) = load_images(&spec.data)?;
+        if let Some(latent) = spec.latent.take() {
+            latent.validate()?;
+            spec.latent = Some(told(latent, &images)?);
+        }
+        let text = resolved_text(&spec)?;
         let stream = task_stream(&spec, &images, &plan.groups(images.classes().len() as u32)?)?;
         let capacity = replay.capacity(&stream)?;
         let probed = probed(&spec, &stream, &images)?;
@@ -209,8 +214,7 @@ fn system(
     device: &Device,
     making: Option<Place>,
 ) -> Result<System> {
-    if let Some(latent) = &spec.latent {
-        latent.validate()?;
+    if spec.latent.is_some() {
         latent_system::expect_protocol(spec)?;
     }
     let made = made(spec, images, stream, device, making)?;
@@ -220,7 +224,7 @@ fn system(
     match (pipeline, &spec.latent) {
         (Some(root), latent) => {
             latent_system::expect_protocol(spec)?;
-            let latent = latent.clone().unwrap_or_default();
+            let latent = told(latent.clone().unwrap_or_default(), images)?;
             latent_system::build(&root, &model, &latent, images, device)
         }
         (None, Some(_)) => bail!(
@@ -296,6 +300,7 @@ fn load_images(spec: &DataSpec) -> Result<(ImageSet, String)> {
             &[("grey", Colour::Grey), ("rgb", Colour::Rgb)],
         )?,
         per_class: spec.per_class,
+        caption_column: spec.caption_column.clone(),
         classes: spec.classes.clone(),
         bad_images: choice(
             "data.bad_images",

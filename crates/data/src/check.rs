@@ -17,6 +17,8 @@ pub struct Summary {
     pub classes: Vec<(String, usize)>,
     /// Each shape in the source with its number of images.
     pub shapes: Vec<(Shape, usize)>,
+    /// How many of the usable images have a caption; `None` where the source has no captions.
+    pub captions: Option<usize>,
     /// Every image that cannot be used.
     pub bad: Vec<BadImage>,
     /// The digest of the usable images under the options, or why they make no [`crate::ImageSet`].
@@ -41,6 +43,7 @@ pub fn check(source: &Source, options: &ReadOptions) -> Result<Summary, DataErro
         rows: gathered.rows,
         classes: gathered.classes.iter().cloned().zip(gathered.counts.iter().copied()).collect(),
         shapes: gathered.shapes.iter().map(|(&shape, &count)| (shape, count)).collect(),
+        captions: gathered.n_captions(),
         bad: std::mem::take(&mut gathered.bad),
         digest: gathered.into_images(source, options).map(|images| images.digest()),
     })
@@ -61,6 +64,9 @@ impl fmt::Display for Summary {
             "shapes:  {}",
             counted(self.shapes.iter().map(|(shape, count)| (shape, *count)))
         )?;
+        if let Some(captions) = self.captions {
+            writeln!(f, "captions: {captions}")?;
+        }
         if !self.bad.is_empty() {
             writeln!(f, "bad:     {}{}", self.bad.len(), Listing(&self.bad))?;
         }

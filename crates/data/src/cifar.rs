@@ -68,6 +68,7 @@ fn batch(path: &Path, accept: &mut Accept<'_>) -> Result<(), DataError> {
         accept(Row {
             place,
             label: Some(i64::from(record[0])),
+            caption: None,
             content: Content::Picture(picture),
         })?;
     }

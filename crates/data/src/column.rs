@@ -31,10 +31,16 @@ pub(crate) fn find_column(
         _ => {
             let field = format!("column {}", names.join(" or "));
             let expected = format!("exactly one of type {types:?}, not repeated");
-            let remedy = "write `img` as struct<bytes, path> and `label` as int64";
+            let remedy =
+                "write `img` as struct<bytes, path>, `label` as int64 and captions as texts";
             Err(malformed(path, field, expected, described(schema), remedy))
         }
     }
+}
+
+/// Whether there is a leaf column of this name.
+pub(crate) fn has_column(schema: &SchemaDescriptor, name: &str) -> bool {
+    schema.columns().iter().any(|column| column.path().string() == name)
 }
 
 /// "img.bytes (BYTE_ARRAY), label (INT64)".

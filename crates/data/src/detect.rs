@@ -8,7 +8,7 @@ use crate::cifar::{TEST_BATCH, training_batch};
 use crate::error::{one_line, unreadable};
 use crate::folder::entries;
 use crate::input::{Input, open_file};
-use crate::{DataError, Part, Source};
+use crate::{DataError, Part, Source, metadata};
 
 /// Splits that may lie in one folder of Parquet files, as the hub names them; the first is the one to train on.
 const SPLITS: [&str; 6] = ["train", "test", "validation", "valid", "val", "dev"];
@@ -16,7 +16,8 @@ const SPLITS: [&str; 6] = ["train", "test", "validation", "valid", "val", "dev"]
 /// Says what lies at a path.
 ///
 /// A folder may hold an idx pair, the batches of CIFAR-10's binary version (or `cifar-10-batches-bin` with them),
-/// Parquet files, or one folder per class; a file may be one of an idx pair or a Parquet file. Where training and test
+/// Parquet files, images with their `metadata.jsonl` or `metadata.csv`, or one folder per class; a file may be one of an
+/// idx pair, a Parquet file or such metadata. Where training and test
 /// files lie together, the training files are meant; to name a test file, give its own path.
 ///
 /// # Errors
@@ -37,6 +38,9 @@ fn detect_file(path: &Path) -> Result<Source, DataError> {
     if path.file_name() == Some(OsStr::new(TEST_BATCH)) {
         let folder = path.parent().unwrap_or(Path::new(".")).to_path_buf();
         return Ok(Source::CifarBinary { folder, part: Part::Test });
+    }
+    if metadata::NAMES.iter().any(|name| path.file_name() == Some(OsStr::new(name))) {
+        return Ok(Source::Listed { metadata: path.to_path_buf() });
     }
     let partner = |from, to| idx_partner(path, from, to);
     match idx_kind(path)? {
@@ -87,6 +91,9 @@ fn detect_folder(folder: &Path) -> Result<Source, DataError> {
     found.extend(cifar(folder, &files));
     found.extend(idx(folder, &files)?);
     found.extend(parquet(folder, &files)?);
+    let metadata = metadata::NAMES.iter().map(|name| folder.join(name));
+    let listed = metadata.filter(|path| files.contains(path));
+    found.extend(listed.map(|metadata| Source::Listed { metadata }));
     match (found.len(), folders.is_empty()) {
         (1, _) => Ok(found.remove(0)),
         (0, false) if folders.contains(&nested) => detect_folder(&nested),

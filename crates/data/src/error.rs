@@ -20,7 +20,8 @@ pub enum DataError {
     /// Nothing at a path is a dataset of a known kind, or more than one thing is.
     #[error(
         "{}: {found}; expected an idx pair (train-images-idx3-ubyte and train-labels-idx1-ubyte, plain or .gz), \
-         the folder cifar-10-batches-bin, Parquet files, or a folder with one folder of PNG, JPEG or WebP per class",
+         the folder cifar-10-batches-bin, Parquet files, or a folder of PNG, JPEG or WebP with one folder per class or with a metadata.jsonl or \
+         metadata.csv (columns file_name, text, label)",
         shown(path)
     )]
     Unrecognized {

@@ -90,6 +90,8 @@ pub(crate) struct HubFile<'a> {
     pub(crate) schema: &'a str,
     pub(crate) images: Vec<Option<Vec<u8>>>,
     pub(crate) labels: Vec<Option<i64>>,
+    /// What a leaf named `text` or `prompt` gets.
+    pub(crate) captions: Vec<Option<Vec<u8>>>,
     /// The text under `huggingface`.
     pub(crate) metadata: Option<&'a str>,
     pub(crate) compression: basic::Compression,
@@ -99,7 +101,8 @@ impl HubFile<'_> {
     /// In the hub's schema, without class names, uncompressed.
     pub(crate) fn new(images: Vec<Option<Vec<u8>>>, labels: Vec<Option<i64>>) -> Self {
         let compression = basic::Compression::UNCOMPRESSED;
-        Self { schema: HUB, images, labels, metadata: None, compression }
+        let captions = vec![None; images.len()];
+        Self { schema: HUB, images, labels, captions, metadata: None, compression }
     }
 
     /// The file's bytes. A leaf named `bytes` gets the images, every other binary one their number, integers the labels.
@@ -121,6 +124,9 @@ impl HubFile<'_> {
             match (leaf.physical_type(), leaf.name()) {
                 (basic::Type::BYTE_ARRAY, "bytes") => {
                     fill::<ByteArrayType>(column, present, self.images.iter().map(bytes))
+                }
+                (basic::Type::BYTE_ARRAY, "text" | "prompt") => {
+                    fill::<ByteArrayType>(column, present, self.captions.iter().map(bytes))
                 }
                 (basic::Type::BYTE_ARRAY, _) => {
                     fill::<ByteArrayType>(column, present, self.images.iter().map(|_| None))

@@ -9,6 +9,7 @@ use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
 use crate::error::{one_line, shown, unreadable};
+use crate::metadata;
 use crate::rows::{Accept, Content, Place, Reader, Row};
 use crate::{BadImage, DataError};
 
@@ -40,6 +41,12 @@ impl FolderReader {
         self.classes.push(one_line(&folder.file_name().to_string_lossy()));
         for entry in entries(&folder.path())? {
             match kind(&entry, root) {
+                Kind::File if metadata::NAMES.iter().any(|name| entry.file_name() == *name) => {
+                    self.stray(
+                        &entry.path(),
+                        "metadata inside a class folder; give the path of that folder",
+                    );
+                }
                 Kind::File => self.files.push((label, entry.path())),
                 Kind::Folder => self.stray(&entry.path(), "a folder inside a class folder"),
                 Kind::Other(reason) => self.stray(&entry.path(), reason),
@@ -70,6 +77,7 @@ impl Reader for FolderReader {
             accept(Row {
                 place: Place::File(path),
                 label: Some(*label as i64),
+                caption: None,
                 content: Content::File(path),
             })
         })
@@ -77,13 +85,13 @@ impl Reader for FolderReader {
 }
 
 /// What an entry is, behind its link if it is one.
-enum Kind {
+pub(crate) enum Kind {
     Folder,
     File,
     Other(&'static str),
 }
 
-fn kind(entry: &DirEntry, root: &Path) -> Kind {
+pub(crate) fn kind(entry: &DirEntry, root: &Path) -> Kind {
     // Only a link can lead out: canonicalizing every file of a large folder would cost more than listing it.
     if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
         match entry.path().canonicalize() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::decode::MAX_SIDE;
 use crate::image_set::check_classes;
 use crate::picture::Picture;
-use crate::rows::{Place, Row};
+use crate::rows::{Place, Reader, Row};
 use crate::{BadImage, DataError, ImageSet, ReadOptions, Shape, Source};
 
 /// Classes of a source that does not name them: those of MNIST and all that were made in its image.
@@ -28,31 +28,34 @@ pub(crate) struct Gathered {
     mismatch: Option<DataError>,
     ids: Vec<u64>,
     labels: Vec<u32>,
+    /// One for each id, where the source has captions.
+    captions: Option<Vec<String>>,
     pixels: Vec<u8>,
 }
 
 /// Runs over a source once.
 pub(crate) fn gather(source: &Source, options: &ReadOptions) -> Result<Gathered, DataError> {
     check_options(options)?;
-    let reader = source.open()?;
+    let reader = source.open(options.caption_column.as_deref())?;
     let classes = class_names(source, reader.classes(), options.classes.as_deref())?;
-    let mut gathered = Gathered::new(classes, reader.strays());
+    let mut gathered = Gathered::new(classes, reader.as_ref());
     reader.rows(&mut |row| gathered.take(row, options))?;
     Ok(gathered)
 }
 
 impl Gathered {
-    fn new(classes: Vec<String>, strays: &[BadImage]) -> Self {
+    fn new(classes: Vec<String>, reader: &dyn Reader) -> Self {
         Self {
             rows: 0,
             counts: vec![0; classes.len()],
             classes,
             shapes: BTreeMap::new(),
-            bad: strays.to_vec(),
+            bad: reader.strays().to_vec(),
             first: None,
             mismatch: None,
             ids: Vec::new(),
             labels: Vec::new(),
+            captions: reader.has_captions().then(Vec::new),
             pixels: Vec::new(),
         }
     }
@@ -69,8 +72,14 @@ impl Gathered {
         if options.per_class.is_some_and(|wanted| self.counts[class] >= wanted) {
             return Ok(());
         }
+        let is_silent = row.caption.is_none_or(|caption| caption.trim().is_empty());
+        if self.captions.is_some() && is_silent {
+            self.reject(row.place, "the caption is empty".to_string());
+            return Ok(());
+        }
+        let caption = row.caption.unwrap_or_default();
         match row.content.picture() {
-            Ok(picture) => self.keep(id, class, picture, row.place, options),
+            Ok(picture) => self.keep(id, (class, caption), picture, row.place, options),
             Err(reason) => self.reject(row.place, reason),
         }
         Ok(())
@@ -91,7 +100,7 @@ impl Gathered {
     fn keep(
         &mut self,
         id: u64,
-        class: usize,
+        (class, caption): (usize, &str),
         picture: Picture,
         place: Place<'_>,
         options: &ReadOptions,
@@ -103,6 +112,7 @@ impl Gathered {
         if picture.shape == *shape {
             self.ids.push(id);
             self.labels.push(class as u32);
+            self.captions.iter_mut().for_each(|captions| captions.push(caption.to_string()));
             self.pixels.extend_from_slice(&picture.pixels);
         } else if self.mismatch.is_none() {
             self.mismatch = Some(DataError::Shapes {
@@ -112,6 +122,11 @@ impl Gathered {
                 other_shape: picture.shape,
             });
         }
+    }
+
+    /// How many images have a caption, where the source has captions; images of all shapes count.
+    pub(crate) fn n_captions(&self) -> Option<usize> {
+        self.captions.as_ref().map(|_| self.counts.iter().sum())
     }
 
     /// The images, if they have one shape and every class has enough.
@@ -132,7 +147,11 @@ impl Gathered {
             let (class, found) = (self.classes[class].clone(), self.counts[class]);
             return Err(DataError::TooFew { source_name, class, wanted, found });
         }
-        ImageSet::new(shape, self.classes, self.ids, self.labels, self.pixels)
+        let images = ImageSet::new(shape, self.classes, self.ids, self.labels, self.pixels)?;
+        match self.captions {
+            Some(captions) => images.captioned(captions),
+            None => Ok(images),
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Parquet files in the schema in which the hub keeps image datasets.
 //!
 //! Layout (huggingface.co/docs/datasets): a struct column `img` or `image` with the encoded file in `bytes`, an integer
-//! column `label`, and the class names as JSON under the key `huggingface` of the file's metadata. Only these two
-//! columns are read, side by side and a few rows at a time.
+//! column `label`, and the class names as JSON under the key `huggingface` of the file's metadata; captions lie in a
+//! column of texts, `text` unless another one is asked for. Only these columns are read, side by side and a few rows at
+//! a time.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -13,12 +14,12 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use serde_json::Value;
 
-use crate::DataError;
-use crate::column::{Column, find_column};
+use crate::column::{Column, find_column, has_column};
 use crate::contain::contain;
 use crate::error::{malformed, one_line};
 use crate::input::open_file;
 use crate::rows::{Accept, Content, Place, Reader, Row};
+use crate::{DataError, metadata};
 
 const REMEDY: &str = "fetch the file again, or write it with snappy, gzip, zstd or no codec";
 
@@ -26,22 +27,35 @@ const REMEDY: &str = "fetch the file again, or write it with snappy, gzip, zstd 
 pub(crate) struct ParquetReader {
     files: Vec<PathBuf>,
     classes: Option<Vec<String>>,
+    /// The column that the captions must be in, where one is asked for.
+    caption: Option<String>,
+    has_captions: bool,
 }
 
 impl ParquetReader {
     /// Opens every file once to see that it has the columns and that all name the same classes.
-    pub(crate) fn open(files: &[PathBuf]) -> Result<Self, DataError> {
-        let named = |path: &PathBuf| HubFile::open(path)?.class_names();
-        let classes = files.first().map(named).transpose()?.flatten();
+    pub(crate) fn open(files: &[PathBuf], caption: Option<&str>) -> Result<Self, DataError> {
+        let described = |path: &PathBuf| {
+            let file = HubFile::open(path, caption)?;
+            Ok((file.class_names()?, file.caption.is_some()))
+        };
+        let first = files.first().map(described).transpose()?;
+        let (classes, has_captions) = first.unwrap_or_default();
         for path in files.iter().skip(1) {
-            let found = named(path)?;
+            let (found, is_captioned) = described(path)?;
+            if is_captioned != has_captions {
+                let found = if is_captioned { "captions" } else { "no captions" };
+                let remedy = "give files of one dataset";
+                return Err(malformed(path, "captions", "as in the first file", found, remedy));
+            }
             if found != classes {
                 let expected = format!("{classes:?} as in the first file");
                 let remedy = "give files of one dataset";
                 return Err(malformed(path, "class names", expected, format!("{found:?}"), remedy));
             }
         }
-        Ok(Self { files: files.to_vec(), classes })
+        let caption = caption.map(String::from);
+        Ok(Self { files: files.to_vec(), classes, caption, has_captions })
     }
 }
 
@@ -50,8 +64,13 @@ impl Reader for ParquetReader {
         self.classes.as_deref()
     }
 
+    fn has_captions(&self) -> bool {
+        self.has_captions
+    }
+
     fn rows(&self, accept: &mut Accept<'_>) -> Result<(), DataError> {
-        self.files.iter().try_for_each(|path| HubFile::open(path)?.rows(accept))
+        let caption = self.caption.as_deref();
+        self.files.iter().try_for_each(|path| HubFile::open(path, caption)?.rows(accept))
     }
 }
 
@@ -61,17 +80,23 @@ struct HubFile<'a> {
     reader: SerializedFileReader<File>,
     image: usize,
     label: usize,
+    caption: Option<usize>,
 }
 
 impl<'a> HubFile<'a> {
-    fn open(path: &'a Path) -> Result<Self, DataError> {
+    fn open(path: &'a Path, caption: Option<&str>) -> Result<Self, DataError> {
         let (file, _) = open_file(path)?;
         let reader = decoded(path, || SerializedFileReader::new(file))?;
         let schema = reader.metadata().file_metadata().schema_descr_ptr();
         let image =
             find_column(path, &schema, &["img.bytes", "image.bytes"], &[Physical::BYTE_ARRAY])?;
         let label = find_column(path, &schema, &["label"], &[Physical::INT64, Physical::INT32])?;
-        Ok(Self { path, reader, image, label })
+        let texts = [caption.unwrap_or(metadata::CAPTION)];
+        let caption = match caption {
+            None if !has_column(&schema, texts[0]) => None,
+            _ => Some(find_column(path, &schema, &texts, &[Physical::BYTE_ARRAY])?),
+        };
+        Ok(Self { path, reader, image, label, caption })
     }
 
     /// The names of the labels, if the file's metadata has them.
@@ -100,7 +125,7 @@ impl<'a> HubFile<'a> {
         }
     }
 
-    /// Hands on the rows of one row group, images and labels side by side.
+    /// Hands on the rows of one row group, images, labels and captions side by side.
     fn group(
         &self,
         group: &dyn RowGroupReader,
@@ -109,18 +134,26 @@ impl<'a> HubFile<'a> {
     ) -> Result<(), DataError> {
         let mut images = self.column(group, self.image)?;
         let mut labels = self.column(group, self.label)?;
+        let mut captions = self.caption.map(|leaf| self.column(group, leaf)).transpose()?;
         loop {
             let images = decoded(self.path, || images.bytes())?;
             let labels = decoded(self.path, || labels.integers())?;
-            if images.len() != labels.len() {
-                let found = format!("{} images and {} labels", images.len(), labels.len());
+            let captions = match &mut captions {
+                Some(column) => decoded(self.path, || column.bytes())?,
+                None => vec![None; images.len()],
+            };
+            if images.len() != labels.len() || images.len() != captions.len() {
+                let (images, labels, captions) = (images.len(), labels.len(), captions.len());
+                let found = format!("{images} images, {labels} labels and {captions} captions");
                 return Err(self.wrong_rows("as many images as labels".to_string(), found));
             }
             if images.is_empty() {
                 return Ok(());
             }
-            for (image, label) in images.iter().zip(labels) {
-                accept(Row { place: Place::Row(self.path, *row), label, content: content(image) })?;
+            for ((image, label), caption) in images.iter().zip(labels).zip(&captions) {
+                let (place, content) = (Place::Row(self.path, *row), content(image));
+                let caption = caption.as_ref().map(|text| self.text(text, *row)).transpose()?;
+                accept(Row { place, label, caption, content })?;
                 *row += 1;
             }
         }
@@ -130,6 +163,14 @@ impl<'a> HubFile<'a> {
         let reader = decoded(self.path, || group.get_column_reader(leaf))?;
         let schema = self.reader.metadata().file_metadata().schema_descr();
         Ok(Column::new(reader, &schema.column(leaf)))
+    }
+
+    fn text<'b>(&self, bytes: &'b ByteArray, row: u64) -> Result<&'b str, DataError> {
+        let refused = |cause: std::str::Utf8Error| {
+            let (field, found) = (format!("row {row}: caption"), cause.to_string());
+            malformed(self.path, field, "UTF-8", found, "write the captions as texts")
+        };
+        std::str::from_utf8(bytes.data()).map_err(refused)
     }
 
     fn wrong_rows(&self, expected: String, found: String) -> DataError {

@@ -62,6 +62,7 @@ impl Reader for IdxReader {
             accept(Row {
                 place: Place::Row(self.images.path(), row),
                 label: Some(i64::from(label)),
+                caption: None,
                 content: Content::Picture(picture),
             })?;
         }

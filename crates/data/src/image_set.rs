@@ -1,4 +1,4 @@
-//! A dataset in memory: images of one shape with ids, labels and class names.
+//! A dataset in memory: images of one shape with ids, labels and class names, and captions where there are any.
 
 use std::fmt;
 
@@ -47,6 +47,8 @@ pub struct ImageSet {
     classes: Vec<String>,
     ids: Vec<u64>,
     labels: Vec<u32>,
+    /// One for each image, or none at all.
+    captions: Option<Vec<String>>,
     pixels: Vec<u8>,
 }
 
@@ -68,7 +70,18 @@ impl ImageSet {
         check_shape(shape)?;
         check_classes(&classes)?;
         check_rows(shape, classes.len(), &ids, &labels, &pixels)?;
-        Ok(Self { shape, classes, ids, labels, pixels })
+        Ok(Self { shape, classes, ids, labels, captions: None, pixels })
+    }
+
+    /// The same images with what is said of each, in the order of the ids.
+    ///
+    /// # Errors
+    /// [`DataError::Parts`] if there are not as many captions as images.
+    pub fn captioned(self, captions: Vec<String>) -> Result<Self, DataError> {
+        if captions.len() != self.len() {
+            return Err(parts("captions", &self.len().to_string(), captions.len().to_string()));
+        }
+        Ok(Self { captions: Some(captions), ..self })
     }
 
     /// The number of images.
@@ -95,6 +108,11 @@ impl ImageSet {
     /// The labels, in the order of the ids.
     pub fn labels(&self) -> &[u32] {
         &self.labels
+    }
+
+    /// What is said of each image, in the order of the ids, if the source says it.
+    pub fn captions(&self) -> Option<&[String]> {
+        self.captions.as_deref()
     }
 
     /// All pixels, `[images, height, width, channels]`.
@@ -146,7 +164,7 @@ impl ImageSet {
         counts
     }
 
-    /// The blake3 digest, in hex, of shape, class names, ids, labels and pixels.
+    /// The blake3 digest, in hex, of shape, class names, ids, labels, pixels and, where there are any, captions.
     ///
     /// Every number enters as 8 bytes, little endian, and every text after its length, so no two different sets run
     /// together to the same bytes.
@@ -164,7 +182,11 @@ impl ImageSet {
         for (id, label) in self.ids.iter().zip(&self.labels) {
             hasher.update(&id.to_le_bytes()).update(&u64::from(*label).to_le_bytes());
         }
-        hasher.update(&self.pixels).finalize().to_hex().to_string()
+        hasher.update(&self.pixels);
+        for caption in self.captions.iter().flatten() {
+            hasher.update(&(caption.len() as u64).to_le_bytes()).update(caption.as_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
     }
 }
 
@@ -253,6 +275,7 @@ mod tests {
         assert_eq!((set.class_name(1), set.class_name(2)), (Some("b"), None));
         assert_eq!((set.label_of("b"), set.label_of("c")), (Some(1), None));
         assert_eq!(set.counts(), [1, 2]);
+        assert_eq!(set.captions(), None);
         assert_eq!(set.iter().nth(2), Some(Example { id: 6, label: 1, pixels: &[5, 6] }));
     }
 
@@ -289,5 +312,27 @@ mod tests {
         different.dedup();
         assert_eq!(different.len(), digests.len());
         assert_eq!(digests[0], digest(|_| {}));
+    }
+
+    #[test]
+    fn captions_belong_to_images_and_to_the_digest() {
+        let captioned = |texts: &[&str]| {
+            let texts = texts.iter().map(|text| text.to_string()).collect();
+            changed(|_| {}).unwrap().captioned(texts)
+        };
+        let set = captioned(&["one", "", "three"]).unwrap();
+        assert_eq!(set.captions().unwrap()[2], "three");
+        let digests = [
+            changed(|_| {}).unwrap().digest(),
+            set.digest(),
+            captioned(&["on", "e", "three"]).unwrap().digest(),
+            captioned(&["three", "", "one"]).unwrap().digest(),
+        ];
+        let mut different = digests.to_vec();
+        different.sort_unstable();
+        different.dedup();
+        assert_eq!(different.len(), digests.len());
+        let message = captioned(&["one"]).unwrap_err().to_string();
+        assert!(message.starts_with("image set: captions: expected 3, found 1"), "{message}");
     }
 }

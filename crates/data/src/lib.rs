@@ -10,6 +10,9 @@
 //! | [`Source::CifarBinary`] | `cifar-10-batches-bin` | first byte of a record | record |
 //! | [`Source::Parquet`] | the hub's schema, `img` or `image` and `label` | `label` | row |
 //! | [`Source::Folder`] | a folder per class of PNG, JPEG, WebP | folder name | place in the sorted list |
+//! | [`Source::Listed`] | a folder with `metadata.jsonl` or `metadata.csv` | `label`, or folder name | line of the metadata |
+//!
+//! Parquet files and listed images may have captions, in a column `text` or one that is named.
 //!
 //! An id is the example's row in source order *before* anything is limited or skipped, so one image keeps its id under
 //! every option. All rows, records and ids count from 0.
@@ -47,6 +50,8 @@ mod idx;
 mod image_set;
 mod input;
 mod jpeg;
+mod listed;
+mod metadata;
 mod picture;
 mod read;
 mod rows;

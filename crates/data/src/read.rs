@@ -17,6 +17,9 @@ pub struct ReadOptions {
     /// Names of the classes 0, 1, … for a source that does not name them; without it they are "0" to "9".
     /// For a source that does, the same names or none.
     pub classes: Option<Vec<String>>,
+    /// The column of metadata and Parquet files that holds the captions, which must then be there; without it `text`,
+    /// where that is there.
+    pub caption_column: Option<String>,
     /// What happens if an image cannot be used.
     pub bad_images: BadImages,
 }

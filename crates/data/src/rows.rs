@@ -16,6 +16,11 @@ pub(crate) trait Reader {
     /// The names of the classes, where the source has them.
     fn classes(&self) -> Option<&[String]>;
 
+    /// Whether every row is meant to have a caption.
+    fn has_captions(&self) -> bool {
+        false
+    }
+
     /// Entries that are no row but should not be there.
     fn strays(&self) -> &[BadImage] {
         &[]
@@ -30,6 +35,8 @@ pub(crate) struct Row<'a> {
     pub(crate) place: Place<'a>,
     /// `None` where the source has a null.
     pub(crate) label: Option<i64>,
+    /// `None` also where the source has a null.
+    pub(crate) caption: Option<&'a str>,
     pub(crate) content: Content<'a>,
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::shown;
 use crate::rows::Reader;
-use crate::{DataError, cifar, fashion, folder, hub_parquet, idx};
+use crate::{DataError, cifar, fashion, folder, hub_parquet, idx, listed};
 
 /// A dataset that can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,11 @@ pub enum Source {
         /// The outer folder.
         folder: PathBuf,
     },
+    /// A folder of images that a `metadata.jsonl` or `metadata.csv` in it lists, with captions, labels or both.
+    Listed {
+        /// That file.
+        metadata: PathBuf,
+    },
 }
 
 /// The parts of CIFAR-10's binary version.
@@ -56,15 +61,18 @@ pub enum Part {
 
 impl Source {
     /// Opens the source and checks what can be checked before the first image.
-    pub(crate) fn open(&self) -> Result<Box<dyn Reader>, DataError> {
+    ///
+    /// `caption`: the column of the captions, where it must be there.
+    pub(crate) fn open(&self, caption: Option<&str>) -> Result<Box<dyn Reader>, DataError> {
         Ok(match self {
             Self::FashionMnist => Box::new(fashion::reader()?),
             Self::Idx { images, labels } => Box::new(idx::IdxReader::from_files(images, labels)),
             Self::CifarBinary { folder, part } => {
                 Box::new(cifar::CifarReader::open(folder, *part)?)
             }
-            Self::Parquet { files } => Box::new(hub_parquet::ParquetReader::open(files)?),
+            Self::Parquet { files } => Box::new(hub_parquet::ParquetReader::open(files, caption)?),
             Self::Folder { folder } => Box::new(folder::FolderReader::open(folder)?),
+            Self::Listed { metadata } => Box::new(listed::ListedReader::open(metadata, caption)?),
         })
     }
 }
@@ -89,6 +97,10 @@ impl fmt::Display for Source {
                 }
             },
             Self::Folder { folder } => write!(f, "image folder {}", shown(folder)),
+            Self::Listed { metadata } => {
+                let folder = metadata.parent().unwrap_or(Path::new("."));
+                write!(f, "image folder {} with {}", shown(folder), name(metadata))
+            }
         }
     }
 }

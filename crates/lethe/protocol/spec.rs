@@ -50,7 +50,8 @@ fn one_seed() -> Vec<u64> {
 pub struct DataSpec {
     /// "fashion-mnist" (embedded), "hub:OWNER/NAME" (with the feature `hub`), or "path": whatever lies at `path`.
     pub source: String,
-    /// A folder of idx files, `cifar-10-batches-bin`, a Parquet file or a folder of them, or a folder per class.
+    /// A folder of idx files, `cifar-10-batches-bin`, a Parquet file or a folder of them, images with their
+    /// `metadata.jsonl` or `metadata.csv`, or a folder per class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Of CIFAR-10's binary version: "training" (default), "test" or "both".
@@ -68,6 +69,10 @@ pub struct DataSpec {
     /// Names of the classes, for data that do not name them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<Vec<String>>,
+    /// The column of metadata and Parquet files that holds the captions, which must then be there; `text`, where that is
+    /// there, by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caption_column: Option<String>,
     /// "refuse" (default) or "skip".
     #[serde(default = "refuse")]
     pub bad_images: String,
@@ -132,8 +137,14 @@ impl Default for ModelSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LatentSpec {
-    /// What an image's text is, `{class}` being its class; of several, each image gets one by its id.
-    pub templates: Vec<String>,
+    /// What an image's text is, `{class}` being its class and `{text}` its caption; of several, each image gets one by its
+    /// id. `{text}` by default where the data have captions, "a photo of a {class}" where not.
+    /// Images that are drawn of a class are told the first template, with the caption of the class's first image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub templates: Option<Vec<String>>,
+    /// Whether every image may be told the same text, by templates without `{class}` and `{text}`.
+    #[serde(skip_serializing_if = "is_no")]
+    pub same_text: bool,
     /// "sample" (default, as diffusers' scripts train): latents are drawn from the encoder's answer at every visit;
     /// "mean": they are its mean. What is measured is always the mean.
     pub posterior: Posterior,
@@ -160,10 +171,15 @@ pub enum Posterior {
     Mean,
 }
 
+fn is_no(answer: &bool) -> bool {
+    !answer
+}
+
 impl Default for LatentSpec {
     fn default() -> Self {
         Self {
-            templates: vec!["a photo of a {class}".into()],
+            templates: None,
+            same_text: false,
             posterior: Posterior::Sample,
             recompute: false,
             guidance: 7.5,
@@ -177,18 +193,20 @@ impl LatentSpec {
     /// # Errors
     /// Names the first impossible field.
     pub fn validate(&self) -> anyhow::Result<()> {
-        anyhow::ensure!(!self.templates.is_empty(), "latent.templates: expected at least one");
+        let templates = self.templates.as_deref();
+        let is_some = templates.is_none_or(|templates| !templates.is_empty());
+        anyhow::ensure!(is_some, "latent.templates: expected at least one");
         let weight = self.guidance;
         let is_weight = (0. ..=1e4).contains(&weight);
         anyhow::ensure!(
             is_weight,
             "latent.guidance: expected a number from 0 to 10000, got {weight}"
         );
-        for template in &self.templates {
-            let rest = template.replace("{class}", "");
+        for template in templates.into_iter().flatten() {
+            let rest = template.replace("{class}", "").replace("{text}", "");
             anyhow::ensure!(
                 !rest.contains(['{', '}']),
-                "latent.templates: expected no braces but those of {{class}}, got `{template}`"
+                "latent.templates: expected no braces but those of {{class}} and {{text}}, got `{template}`"
             );
         }
         Ok(())

@@ -16,7 +16,8 @@ pub enum Command {
 ///
 /// PATH may be a folder with a pair of idx files (plain or gzip), a cifar-10-batches-bin
 /// folder, a Parquet file of the hub's schema or a folder of them, a folder that holds one folder of PNG, JPEG or WebP
-/// files for each class, or the word fashion-mnist for the embedded subset.
+/// files for each class, a folder of such files with a metadata.jsonl or metadata.csv (file_name, text, label), or the
+/// word fashion-mnist for the embedded subset.
 ///
 /// Exits with 0 if every image can be used, 65 if not.
 #[derive(Args)]
@@ -29,6 +30,9 @@ pub struct Check {
     /// Names of the classes, comma-separated, for data that do not name them
     #[arg(long, value_delimiter = ',')]
     classes: Option<Vec<String>>,
+    /// The column of the captions; text, where it is there, by default
+    #[arg(long, value_name = "COLUMN")]
+    caption_column: Option<String>,
 }
 
 /// Looks and tells.
@@ -38,7 +42,11 @@ pub fn run(command: &Command) -> Result<()> {
         Some("fashion-mnist") if !arguments.path.exists() => Source::FashionMnist,
         _ => detect(&arguments.path)?,
     };
-    let options = ReadOptions { classes: arguments.classes.clone(), ..ReadOptions::default() };
+    let options = ReadOptions {
+        classes: arguments.classes.clone(),
+        caption_column: arguments.caption_column.clone(),
+        ..ReadOptions::default()
+    };
     let summary = check(&source, &options)?;
     say(summary.to_string().trim_end());
     if !summary.is_sound() {

@@ -182,3 +182,52 @@ fn no_damaged_byte_ends_the_program_and_most_are_noticed() {
     // Without checksums in the file, a byte of its statistics or of a length that is not needed can change unseen.
     assert!(2 * refusals > bytes.len(), "{refusals} of {}", bytes.len());
 }
+
+/// Three images of 4x3 pixels with texts in the column `name`.
+fn captioned(schema: &'static str, texts: [Option<&[u8]>; 3]) -> NewFile<'static> {
+    let captions = texts.map(|text| text.map(<[u8]>::to_vec)).to_vec();
+    NewFile { schema, captions, ..three() }
+}
+
+const TEXT: &str = "message schema {
+    optional group image { optional binary bytes; optional binary path (STRING); }
+    optional int64 label; optional binary text (STRING);
+}";
+
+const PROMPT: &str = "message schema {
+    optional group image { optional binary bytes; optional binary path (STRING); }
+    required int64 label; required binary prompt (STRING);
+}";
+
+#[test]
+fn captions_lie_in_a_column_of_texts() {
+    let texts = [Some(&b"one"[..]), Some("zw\u{f6}lf".as_bytes()), Some(b"three")];
+    let images = outcome(&captioned(TEXT, texts)).unwrap().images;
+    assert_eq!(images.captions().unwrap(), ["one", "zw\u{f6}lf", "three"]);
+    let file = captioned(PROMPT, texts);
+    assert_eq!(outcome(&file).unwrap().images.captions(), None);
+    let named = |column: &str| ReadOptions {
+        caption_column: Some(column.to_string()),
+        bad_images: BadImages::Skip,
+        ..ReadOptions::default()
+    };
+    let images = outcome_of(&[file.bytes()], &named("prompt")).unwrap().images;
+    assert_eq!(images.captions().unwrap()[1], "zw\u{f6}lf");
+    let message = outcome_of(&[file.bytes()], &named("text")).unwrap_err();
+    assert!(message.contains("column text: expected exactly one of type"), "{message}");
+    let holes = captioned(TEXT, [Some(b"one"), None, Some(b"three")]);
+    let found = outcome_of(&[holes.bytes()], &named("text")).unwrap();
+    assert_eq!(
+        (found.images.ids(), found.skipped[0].reason.as_str()),
+        (&[0, 2][..], "the caption is empty")
+    );
+    let foreign = captioned(TEXT, [Some(b"one"), Some(b"\xff"), Some(b"three")]);
+    let message = refusal(&foreign);
+    assert!(message.contains("row 1: caption: expected UTF-8"), "{message}");
+    let two = [captioned(TEXT, texts).bytes(), three().bytes()];
+    let message = outcome_of(&two, &ReadOptions::default()).unwrap_err();
+    assert!(
+        message.contains("captions: expected as in the first file, found no captions"),
+        "{message}"
+    );
+}
