@@ -55,17 +55,18 @@ impl Key {
 }
 
 /// The tensors called `names` that `make` makes from what `key` holds, 32-bit floats on the CPU, from the cache where they
-/// were made before; a file there that is not whole is made again.
+/// were made before; a file there that is not whole is made again. Without a key they are made and not kept.
 ///
 /// # Errors
 /// Those of `make`. A cache that cannot be written is no error: the tensors are made again next time.
 pub fn kept<const N: usize>(
     kind: &str,
-    key: &Key,
+    key: Option<&Key>,
     names: [&str; N],
     make: impl FnOnce() -> Result<[Tensor; N]>,
 ) -> Result<[Tensor; N]> {
-    let path = folder().map(|folder| folder.join(format!("{kind}-{}.safetensors", key.name())));
+    let file = |key: &Key| format!("{kind}-{}.safetensors", key.name());
+    let path = folder().zip(key).map(|(folder, key)| folder.join(file(key)));
     if let Some(found) = path.as_deref().and_then(|path| read(path, names)) {
         return Ok(found);
     }

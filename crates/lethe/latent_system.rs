@@ -23,11 +23,32 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Images encoded or decoded at once.
-const BATCH: usize = 16;
+pub const BATCH: usize = 16;
 /// Texts encoded at once.
 const TEXTS: usize = 16;
 /// Texts that are too long and shown, of those that are counted.
 const SHOWN: usize = 3;
+
+/// How many of the data a system is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All of them; what took long is kept for the next time.
+    Whole,
+    /// The first few, to see what it would take; nothing is kept.
+    Few,
+}
+
+/// Images of [`Extent::Few`].
+pub const FEW: usize = 2;
+
+impl Extent {
+    fn key(self, key: impl FnOnce() -> Result<Key>) -> Result<Option<Key>> {
+        match self {
+            Self::Whole => Ok(Some(key()?)),
+            Self::Few => Ok(None),
+        }
+    }
+}
 
 /// What a Stable Diffusion model has besides the U-Net that is trained.
 pub struct Latent {
@@ -69,6 +90,7 @@ pub fn build(
     model: &ModelSpec,
     spec: &LatentSpec,
     images: &ImageSet,
+    extent: Extent,
     device: &Device,
 ) -> Result<System> {
     expect_unused(model)?;
@@ -80,7 +102,7 @@ pub fn build(
     let reader = TextReader::open(root, device)?;
     expect_fitting(root, &config, &encoder.config, &reader)?;
     let shape = expect_shapes(&config, encoder.config.in_channels, factor, images)?;
-    let inputs = inputs(root, spec, images, &encoder, &reader, device)?;
+    let inputs = inputs(root, spec, images, extent, &encoder, &reader, device)?;
     let (declarations, base) = match &spec.lora {
         None => (declared.clone(), None),
         Some(adapters) => {
@@ -147,14 +169,15 @@ fn inputs(
     root: &Path,
     spec: &LatentSpec,
     images: &ImageSet,
+    extent: Extent,
     encoder: &vae::Pretrained,
     reader: &TextReader,
     device: &Device,
 ) -> Result<Latents> {
     let ids: Vec<u64> = images.iter().map(|example| example.id).collect();
-    let (mean, deviation) = encoded(root, images, &ids, encoder, device)?;
+    let (mean, deviation) = encoded(root, images, extent, encoder, device)?;
     let prompts = Prompts::new(&prompts::templates(spec, images), images);
-    let texts = embedded(root, reader, &prompts.texts, device)?;
+    let texts = embedded(root, reader, &prompts.texts, extent, device)?;
     Ok(Latents {
         rows: ids.into_iter().zip(0..).collect(),
         mean,
@@ -166,21 +189,25 @@ fn inputs(
     })
 }
 
-/// Scaled means and deviations of `ids`, in their order, on the CPU.
+/// Scaled means and deviations of all images, in their order, on the CPU.
 fn encoded(
     root: &Path,
     images: &ImageSet,
-    ids: &[u64],
+    extent: Extent,
     encoder: &vae::Pretrained,
     device: &Device,
 ) -> Result<(Tensor, Tensor)> {
-    let mut key = Key::new("latents");
-    key.text(&images.digest());
-    key.file(&root.join("vae").join(folder::CONFIG))?;
-    for file in folder::weight_files(&root.join("vae"), folder::DIFFUSERS_STEM)? {
-        key.file(&file)?;
-    }
-    let [mean, deviation] = cache::kept("latents", &key, ["mean", "deviation"], || {
+    let key = extent.key(|| {
+        let mut key = Key::new("latents");
+        key.text(&images.digest());
+        key.file(&root.join("vae").join(folder::CONFIG))?;
+        for file in folder::weight_files(&root.join("vae"), folder::DIFFUSERS_STEM)? {
+            key.file(&file)?;
+        }
+        Ok(key)
+    })?;
+    let [mean, deviation] = cache::kept("latents", key.as_ref(), ["mean", "deviation"], || {
+        let ids = images.ids();
         let meter = Meter::new(ids.len() as f64);
         let (mut means, mut deviations) = (Vec::new(), Vec::new());
         for ids in ids.chunks(BATCH) {
@@ -204,22 +231,26 @@ fn embedded(
     root: &Path,
     reader: &TextReader,
     prompts: &[String],
+    extent: Extent,
     device: &Device,
 ) -> Result<Tensor> {
-    let (places, stem) = ([root.join("tokenizer"), root.join("text_encoder")], "model");
-    let mut key = Key::new("texts");
-    for name in ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"] {
-        let path = places[0].join(name);
-        if path.exists() {
-            key.file(&path)?;
+    let key = extent.key(|| {
+        let (places, stem) = ([root.join("tokenizer"), root.join("text_encoder")], "model");
+        let mut key = Key::new("texts");
+        for name in ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"] {
+            let path = places[0].join(name);
+            if path.exists() {
+                key.file(&path)?;
+            }
         }
-    }
-    key.file(&places[1].join(folder::CONFIG))?;
-    for file in folder::weight_files(&places[1], stem)? {
-        key.file(&file)?;
-    }
-    prompts.iter().for_each(|prompt| key.text(prompt));
-    let [texts] = cache::kept("texts", &key, ["texts"], || {
+        key.file(&places[1].join(folder::CONFIG))?;
+        for file in folder::weight_files(&places[1], stem)? {
+            key.file(&file)?;
+        }
+        prompts.iter().for_each(|prompt| key.text(prompt));
+        Ok(key)
+    })?;
+    let [texts] = cache::kept("texts", key.as_ref(), ["texts"], || {
         Ok([reader.embed(prompts)?.to_device(&Device::Cpu)?])
     })?;
     Ok(texts.to_device(device)?)
@@ -362,6 +393,25 @@ impl Latent {
     pub fn unet_weights(&self, device: &Device) -> Result<ParamStore> {
         Ok(folder::read_unet_weights(&self.root.join("unet"), &self.unet, DType::F32, device)?
             .store)
+    }
+
+    /// Scaled means and standard deviations of the latents of `images` [n, height, width, channels].
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn encode(&self, images: &Tensor) -> Result<(Tensor, Tensor)> {
+        Ok(self.vae.latents(&self.vae_weights, images)?)
+    }
+
+    /// The autoencoder's numbers.
+    pub fn vae_weights(&self) -> &ParamStore {
+        &self.vae_weights
+    }
+
+    /// Bytes that each text takes once it is encoded.
+    pub fn bytes_of_text(&self) -> u64 {
+        let texts = &self.inputs.texts;
+        4 * (texts.elem_count() / texts.dims()[0].max(1)) as u64
     }
 
     /// Images of scaled latents, [n, height, width, channels] in about [−1, 1].

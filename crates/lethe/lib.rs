@@ -21,6 +21,7 @@ pub mod model;
 pub mod painter;
 pub mod pipeline;
 pub mod pixel_system;
+pub mod plan;
 pub mod prompts;
 pub mod protocol;
 pub mod published;

@@ -15,7 +15,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// and what should be replayed?
 ///
 /// Exit codes: 0 done · 64 usage or protocol · 65 bad data · 66 missing input · 70 a fault of lethe itself ·
-/// 73 the run is held by another process · 74 the disk refused · 75 interrupted: the same command goes on ·
+/// 73 the run is held by another process, or does not fit (plan) · 74 the disk refused · 75 interrupted: the same command goes on ·
 /// 76 training diverged · 77 something is not as it was written.
 #[derive(Parser)]
 #[command(name = "lethe", version, max_term_width = 100)]
@@ -30,6 +30,7 @@ struct Cli {
 // What a verb says of itself stands at its arguments: a comment here would hide it.
 #[derive(Subcommand)]
 enum Command {
+    Plan(verb::plan::Arguments),
     Run(verb::run::Arguments),
     Train(verb::train::Arguments),
     Probe(verb::probe::Arguments),
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
+        Command::Plan(arguments) => verb::plan::run(&arguments),
         Command::Run(arguments) => verb::run::run(&arguments),
         Command::Train(arguments) => verb::train::run(&arguments),
         Command::Probe(arguments) => verb::probe::run(&arguments),

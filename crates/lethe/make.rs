@@ -149,27 +149,54 @@ impl Making<'_> {
         let (mut recent, mut weight) = (0., 0.);
         for step in 0..spec.vae_steps {
             interrupt.check()?;
-            let ids = self.batch(step);
-            let images = to_tensor(self.images, &ids, &[], self.device)?;
-            let sides = [images.dim(1)? / self.factor(), images.dim(2)? / self.factor()];
-            let shape = [sides[0], sides[1], spec.latent_channels];
-            let keys: Vec<u64> = (0..ids.len() as u64).collect();
-            let noise = self.seed.stream("autoencoder noise");
-            let noise = noise.normal(step as u32, &keys, &shape, self.device)?;
-            let found = objective(vae, &store, &images, &noise, spec.vae_kl)?;
-            let (flat, norm) = flatten(&store, found.gradients)?;
-            if !(found.absolute_error.is_finite() && norm.is_finite()) {
-                let what = "the autoencoder's loss";
-                let (task, examples) = (0, ids.iter().map(|&id| (id, 0)).collect());
-                return Err(TrainError::Diverged { task, step, what, examples }.into());
-            }
-            optimizer.step(&self.law(step), &store, &flat, norm, CLIP)?;
-            (recent, weight) = (0.98 * recent + found.absolute_error, 0.98 * weight + 1.);
+            let error = self.step(vae, &store, &mut optimizer, step)?;
+            (recent, weight) = (0.98 * recent + error, 0.98 * weight + 1.);
             let label = format!("autoencoder · mean error of a pixel {:.4}", recent / weight);
             meter.add(1., &label);
         }
         meter.finish();
         Ok((store, recent / weight.max(1.)))
+    }
+
+    /// One step of the autoencoder, and the mean absolute error that it found.
+    fn step(
+        &self,
+        vae: &AutoencoderKl,
+        store: &ParamStore,
+        optimizer: &mut Optimizer,
+        step: u64,
+    ) -> Result<f64> {
+        let ids = self.batch(step);
+        let images = to_tensor(self.images, &ids, &[], self.device)?;
+        let sides = [images.dim(1)? / self.factor(), images.dim(2)? / self.factor()];
+        let shape = [sides[0], sides[1], self.spec.latent_channels];
+        let keys: Vec<u64> = (0..ids.len() as u64).collect();
+        let noise = self.seed.stream("autoencoder noise");
+        let noise = noise.normal(step as u32, &keys, &shape, self.device)?;
+        let found = objective(vae, store, &images, &noise, self.spec.vae_kl)?;
+        let (flat, norm) = flatten(store, &found.gradients)?;
+        if !(found.absolute_error.is_finite() && norm.is_finite()) {
+            let what = "the autoencoder's loss";
+            let (task, examples) = (0, ids.iter().map(|&id| (id, 0)).collect());
+            return Err(TrainError::Diverged { task, step, what, examples }.into());
+        }
+        optimizer.step(&self.law(step), store, &flat, norm, CLIP)?;
+        Ok(found.absolute_error)
+    }
+
+    /// What does one more step of an autoencoder that starts from nothing, each time that it is called.
+    ///
+    /// # Errors
+    /// As [`Making::make`].
+    pub fn trial(&self) -> Result<impl FnMut() -> Result<()>> {
+        let (_, vae, declarations) = self.autoencoder()?;
+        let store = ParamStore::initialised(&declarations, self.seed, DType::F32, self.device)?;
+        let (mut optimizer, mut step) = (Optimizer::new(&store)?, 0);
+        Ok(move || {
+            self.step(&vae, &store, &mut optimizer, step)?;
+            step += 1;
+            Ok(())
+        })
     }
 
     /// η rises over the first steps and falls in a straight line to 0.

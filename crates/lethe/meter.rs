@@ -123,7 +123,7 @@ fn print_line(line: &str) {
 }
 
 /// Seconds in words that fit a line.
-fn span(seconds: f64) -> String {
+pub fn span(seconds: f64) -> String {
     let whole = seconds.round().min(1e9) as u64;
     match (whole / 3600, whole / 60 % 60, whole % 60) {
         (0, 0, s) => format!("{s}s"),

@@ -2,7 +2,7 @@
 
 use crate::exit::{Fault, otherwise};
 use crate::interrupt::Interrupt;
-use crate::latent_system::{self, Latent};
+use crate::latent_system::{self, Extent, FEW, Latent};
 use crate::make::Making;
 use crate::model;
 use crate::pipeline::diffusion_of;
@@ -65,10 +65,24 @@ impl Study {
     /// Names the field of the protocol, or the file, that does not fit.
     pub fn prepare(spec: ProtocolSpec, device: Device, making: Option<Place>) -> Result<Self> {
         // What is wrong before anything has moved is wrong with the protocol, unless it says otherwise.
-        Self::met(spec, device, making).map_err(otherwise(Fault::Usage))
+        Self::met(spec, device, making, Extent::Whole).map_err(otherwise(Fault::Usage))
     }
 
-    fn met(mut spec: ProtocolSpec, device: Device, making: Option<Place>) -> Result<Self> {
+    /// The same to be looked at alone: of a Stable Diffusion model's inputs only those of the first images are made, and
+    /// nothing is kept. [`Study::seen`] says which examples may be trained on.
+    ///
+    /// # Errors
+    /// As [`Study::prepare`].
+    pub fn sketch(spec: ProtocolSpec, device: Device, making: Option<Place>) -> Result<Self> {
+        Self::met(spec, device, making, Extent::Few).map_err(otherwise(Fault::Usage))
+    }
+
+    fn met(
+        mut spec: ProtocolSpec,
+        device: Device,
+        making: Option<Place>,
+        extent: Extent,
+    ) -> Result<Self> {
         validate(&spec)?;
         let plan = spec.stream.validate()?;
         let replay = spec.replay.validate()?;
@@ -85,7 +99,7 @@ impl Study {
         let stream = task_stream(&spec, &images, &plan.groups(images.classes().len() as u32)?)?;
         let capacity = replay.capacity(&stream)?;
         let probed = probed(&spec, &stream, &images)?;
-        let system = system(&spec, &images, &stream, &device, making)?;
+        let system = system(&spec, &images, &stream, extent, &device, making)?;
         if let Some(path) = &system.pretrained {
             expect_process(&spec.diffusion, &schedule, path)?;
         }
@@ -167,6 +181,13 @@ impl Study {
         Ok(Examples::new(ids.to_vec(), pixels, Told::Nothing)?)
     }
 
+    /// `n` ids, some perhaps several times, whose inputs are there whatever the extent of the study.
+    pub fn seen(&self, n: usize) -> Vec<u64> {
+        let known = if self.system.latent().is_some() { FEW } else { n };
+        let ids = self.images.ids();
+        (0..n).map(|i| ids[i % known.clamp(1, ids.len())]).collect()
+    }
+
     /// Ids that are measured once tasks 1 to `task` are learned, in the order of the table.
     pub fn probed_through(&self, task: u32) -> Vec<u64> {
         self.probed.rows().iter().filter(|row| row.task <= task).map(|row| row.id).collect()
@@ -211,6 +232,7 @@ fn system(
     spec: &ProtocolSpec,
     images: &ImageSet,
     stream: &TaskStream,
+    extent: Extent,
     device: &Device,
     making: Option<Place>,
 ) -> Result<System> {
@@ -225,7 +247,9 @@ fn system(
         (Some(root), latent) => {
             latent_system::expect_protocol(spec)?;
             let latent = told(latent.clone().unwrap_or_default(), images)?;
-            latent_system::build(&root, &model, &latent, images, device)
+            let few = (extent == Extent::Few).then(|| images.first(FEW));
+            let images = few.as_ref().unwrap_or(images);
+            latent_system::build(&root, &model, &latent, images, extent, device)
         }
         (None, Some(_)) => bail!(
             "latent: expected model.pretrained to be the folder of a whole Stable Diffusion model, got {}",

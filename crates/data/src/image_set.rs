@@ -84,6 +84,19 @@ impl ImageSet {
         Ok(Self { captions: Some(captions), ..self })
     }
 
+    /// The first `n` images, and at least one.
+    pub fn first(&self, n: usize) -> Self {
+        let n = n.clamp(1, self.len());
+        Self {
+            shape: self.shape,
+            classes: self.classes.clone(),
+            ids: self.ids[..n].to_vec(),
+            labels: self.labels[..n].to_vec(),
+            captions: self.captions.as_ref().map(|captions| captions[..n].to_vec()),
+            pixels: self.pixels[..n * self.shape.bytes()].to_vec(),
+        }
+    }
+
     /// The number of images.
     #[allow(clippy::len_without_is_empty, reason = "a set is never empty: `new` refuses it")]
     pub fn len(&self) -> usize {
@@ -276,6 +289,8 @@ mod tests {
         assert_eq!((set.label_of("b"), set.label_of("c")), (Some(1), None));
         assert_eq!(set.counts(), [1, 2]);
         assert_eq!(set.captions(), None);
+        assert_eq!((set.first(2).ids(), set.first(0).len()), (&[1, 5][..], 1));
+        assert_eq!((set.first(2).pixels(), set.first(9)), (&[1, 2, 3, 4][..], set.clone()));
         assert_eq!(set.iter().nth(2), Some(Example { id: 6, label: 1, pixels: &[5, 6] }));
     }
 

@@ -4,6 +4,7 @@ pub mod data;
 pub mod energy;
 pub mod mhn;
 pub mod models;
+pub mod plan;
 pub mod probe;
 pub mod report;
 pub mod run;
@@ -49,6 +50,11 @@ impl Protocol {
     /// The same, making in `folder` the model that the protocol may ask for.
     pub fn study_making(&self, spec: ProtocolSpec, making: Place) -> Result<Study> {
         Study::prepare(spec, lethe::device::named(&self.device)?, Some(making))
+    }
+
+    /// Where it is computed.
+    pub fn device(&self) -> Result<candle_core::Device> {
+        lethe::device::named(&self.device)
     }
 
     /// The protocol alone.

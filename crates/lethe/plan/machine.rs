@@ -1,0 +1,71 @@
+//! What this machine has: memory that is free, memory that this process takes, room on a disk.
+
+use anyhow::{Context, Result};
+use std::path::Path;
+
+/// Bytes that could be taken now: what the system counts as available, or what is left of a container's limit.
+pub fn available_memory() -> Option<u64> {
+    let system = field("/proc/meminfo", "MemAvailable:")?;
+    Some(container().map_or(system, |left| left.min(system)))
+}
+
+/// What a control group with a limit leaves; caches that it would give back are counted as taken.
+fn container() -> Option<u64> {
+    let number = |name: &str| -> Option<u64> {
+        std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(name)).ok()?.trim().parse().ok()
+    };
+    Some(number("memory.max")?.saturating_sub(number("memory.current")?))
+}
+
+/// Bytes that this process holds now.
+pub fn resident() -> Option<u64> {
+    field("/proc/self/status", "VmRSS:")
+}
+
+/// The most bytes that this process held since [`forget_peak`].
+pub fn peak() -> Option<u64> {
+    field("/proc/self/status", "VmHWM:")
+}
+
+/// Lets the peak begin again from what is held now; where the system does not allow it, the peak stays what it was.
+pub fn forget_peak() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+/// A field of kilobytes.
+fn field(path: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(rest.split_whitespace().next()?.parse::<u64>().ok()? << 10)
+}
+
+/// Bytes that a user may still write where `folder` is or will be.
+///
+/// # Errors
+/// When no folder above it can be looked at.
+pub fn free_disk(folder: &Path) -> Result<u64> {
+    let whole = std::path::absolute(folder).with_context(|| folder.display().to_string())?;
+    let there = whole.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let found = rustix::fs::statvfs(there).with_context(|| there.display().to_string())?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_not_there_yet_has_the_room_of_the_one_above() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(free_disk(&folder.path().join("a/b")).unwrap() > 0);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_peak_is_seen_and_forgotten() {
+        let held = vec![1u8; 64 << 20];
+        assert!(peak().unwrap() >= resident().unwrap());
+        assert!(resident().unwrap() > 64 << 20 && available_memory().unwrap() > 0);
+        drop(held);
+    }
+}
