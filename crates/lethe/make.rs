@@ -174,7 +174,7 @@ impl Making<'_> {
         let noise = self.seed.stream("autoencoder noise");
         let noise = noise.normal(step as u32, &keys, &shape, self.device)?;
         let found = objective(vae, store, &images, &noise, self.spec.vae_kl)?;
-        let (flat, norm) = flatten(store, &found.gradients)?;
+        let (flat, norm) = flatten(store, found.gradients)?;
         if !(found.absolute_error.is_finite() && norm.is_finite()) {
             let what = "the autoencoder's loss";
             let (task, examples) = (0, ids.iter().map(|&id| (id, 0)).collect());

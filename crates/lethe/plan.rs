@@ -11,7 +11,7 @@ use crate::exit::Fault;
 use crate::interrupt::Interrupt;
 use crate::make::Making;
 use crate::protocol::{LatentSpec, ProtocolSpec};
-use crate::study::{Place, Study};
+use crate::study::{Place, Study, located};
 use anyhow::{Result, anyhow};
 use candle_core::Device;
 use lethe_candlex::rng::Seed;
@@ -130,10 +130,12 @@ fn hurried(spec: &ProtocolSpec, steps: u64) -> ProtocolSpec {
 
 /// Refuses a pretrained model whose weights alone do not fit into memory, before any is read.
 fn expect_room_for_weights(spec: &ProtocolSpec, available: Option<u64>) -> Result<()> {
-    let (Some(root), Some(available)) = (&spec.model.pretrained, available) else { return Ok(()) };
+    let (Some(root), Some(available)) = (located(&spec.model)?.pretrained, available) else {
+        return Ok(());
+    };
     let mut bytes = 0;
     for part in ["", "unet", "vae", "text_encoder"] {
-        let Ok(entries) = std::fs::read_dir(Path::new(root).join(part)) else { continue };
+        let Ok(entries) = std::fs::read_dir(Path::new(&root).join(part)) else { continue };
         for path in entries.flatten().map(|entry| entry.path()) {
             if path.extension().is_some_and(|ending| ending == "safetensors") {
                 let Ok(file) = WeightFile::open(&path) else { continue };
@@ -183,14 +185,13 @@ impl Plan {
             ));
         }
         if study.device.is_cpu() {
-            self.peak(study, work, &known)
+            self.peak(study, work, &known);
         } else {
             self.notes.push(
-                "on a GPU memory is what is known exactly; activations of a step come on top and were not measured"
-                    .to_string(),
+                "on a GPU, memory is what is known exactly; what a step needs besides was not measured".into(),
             );
-            Ok(())
         }
+        Ok(())
     }
 
     fn stages(&mut self, paces: &Paces, work: &Work) {
@@ -215,7 +216,7 @@ impl Plan {
     }
 
     /// The peak is the highest of all stages; what is not known exactly of it are activations and the program itself.
-    fn peak(&mut self, study: &Study, work: &Work, known: &[(&str, Pace)]) -> Result<()> {
+    fn peak(&mut self, study: &Study, work: &Work, known: &[(&str, Pace)]) {
         let unseen = room::unseen(study, work);
         let exact = sum(&self.memory);
         let moving = 4 * study.system.declarations.n_elements() as u64;
@@ -223,20 +224,18 @@ impl Plan {
             self.notes.push(
                 "this system does not say what a process holds: activations come on top".into(),
             );
-            return Ok(());
+            return;
         };
         // What is held now, the trial's weights being let go, is there all along.
         let at_rest = now + unseen;
         let mut peaks: Vec<(&str, u64)> =
             known.iter().filter_map(|(name, pace)| Some((*name, pace.peak? + unseen))).collect();
-        peaks.push(("writing a checkpoint", at_rest + 4 * moving + room::checkpoint(study)?));
+        peaks.push(("writing a checkpoint", at_rest + 4 * moving + room::merged(study)));
         peaks.push(("a boundary's images", at_rest + moving + room::pictures(study)));
-        let Some((stage, peak)) = peaks.into_iter().max_by_key(|(_, peak)| *peak) else {
-            return Ok(());
-        };
-        let rest = peak.saturating_sub(exact);
-        self.memory.push(part(format!("everything else, at the peak: {stage}"), rest));
-        Ok(())
+        if let Some((stage, peak)) = peaks.into_iter().max_by_key(|(_, peak)| *peak) {
+            let rest = peak.saturating_sub(exact);
+            self.memory.push(part(format!("everything else, at the peak: {stage}"), rest));
+        }
     }
 
     fn judge(&mut self, study: &Study) {
@@ -269,7 +268,7 @@ impl Plan {
 }
 
 fn remedy(study: &Study) -> String {
-    let mut remedies = vec!["lower training.batch or probe.batch"];
+    let mut remedies = vec!["raise training.parts", "lower training.batch or probe.batch"];
     if let Some(latent) = study.system.latent() {
         let spec = latent.spec();
         remedies.extend((!spec.recompute).then_some("set latent.recompute = true"));

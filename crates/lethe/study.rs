@@ -260,7 +260,10 @@ fn system(
 }
 
 /// `model`, its `pretrained` being the folder of what may be a single file or an id on the hub.
-fn located(model: &ModelSpec) -> Result<ModelSpec> {
+///
+/// # Errors
+/// When it cannot be read, unpacked or fetched.
+pub fn located(model: &ModelSpec) -> Result<ModelSpec> {
     let Some(name) = &model.pretrained else { return Ok(model.clone()) };
     let path = Path::new(name);
     // Beside a single file, `like` is the folder whose configurations it is read with.

@@ -79,8 +79,10 @@ fn network(study: &Study, inputs: &dyn Inputs, available: Option<u64>) -> Result
     let job = Job { network, process, inputs, spec: &study.spec.training, seed, task: 1 };
     let mut trainer = Trainer::start(job, study.initial(seed)?)?;
     let largest = study.mixture.new_per_batch() + study.mixture.replay_per_batch();
-    let step = climb(largest, available, |n| {
-        let new = study.seen(n).into_iter().map(ExampleId).collect();
+    // What a step holds at once is a part of its batch.
+    let parts = (study.spec.training.parts as usize).clamp(1, largest);
+    let step = climb(largest.div_ceil(parts), available, |n| {
+        let new = study.seen((n * parts).min(largest)).into_iter().map(ExampleId).collect();
         trainer.step(&Batch { new, replayed: Vec::new() })?;
         Ok(study.device.synchronize()?)
     })?;
@@ -95,6 +97,7 @@ fn network(study: &Study, inputs: &dyn Inputs, available: Option<u64>) -> Result
         setting.measure(&denoiser, &examples, probe.headline)?;
         Ok(study.device.synchronize()?)
     })?;
+    let step = Pace { each: step.each / parts as f64, ..step };
     Ok((step, Pace { each: evaluation.each / STAGES as f64, ..evaluation }))
 }
 

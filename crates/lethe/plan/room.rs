@@ -35,8 +35,7 @@ pub fn lasting(study: &Study, work: &Work) -> Vec<Part> {
         part("weights that are trained", moving),
         part("their moving average", moving),
         part("moments of AdamW", 2 * moving),
-        // One by one as they are found, and then in one piece.
-        part("gradients", 2 * moving),
+        part("gradients", moving),
         part("images", study.images.pixels().len() as u64),
     ];
     if let Some(latent) = study.system.latent() {
@@ -66,19 +65,26 @@ pub fn pictures(study: &Study) -> u64 {
     4 * COPIES * study.images.shape().bytes() as u64 * study.probed.rows().len() as u64
 }
 
-/// A checkpoint's files.
-pub fn checkpoint(study: &Study) -> Result<u64> {
+/// The files of a checkpoint on the way: what is trained, as it stands and as the task's result, and two moments.
+fn on_the_way(study: &Study) -> u64 {
+    4 * tensors(&study.system.declarations)
+}
+
+/// The files of the checkpoint that a task leaves: its result alone, as a whole pipeline.
+fn left(study: &Study) -> Result<u64> {
     let moving = tensors(&study.system.declarations);
-    // What is trained, as it stands and as the task's result, and two moments.
-    let Some(latent) = study.system.latent() else { return Ok(4 * moving) };
-    let mut bytes = 3 * moving + tensors(latent.unet_declarations());
-    if study.system.base.is_some() {
-        bytes += moving;
-    }
+    let Some(latent) = study.system.latent() else { return Ok(moving) };
+    let mut bytes = moving + merged(study);
     for (_, path) in lethe_latent::folder::other_files(latent.root())? {
         bytes += path.metadata()?.len();
     }
     Ok(bytes)
+}
+
+/// The whole U-Net with adapters added into it, which lies in memory while it is written.
+pub fn merged(study: &Study) -> u64 {
+    let latent = study.system.latent().filter(|_| study.system.base.is_some());
+    latent.map_or(0, |latent| tensors(latent.unet_declarations()))
 }
 
 /// A safetensors file of 32-bit floats: numbers, and some 80 bytes beside each name.
@@ -94,24 +100,24 @@ fn tensors(declarations: &Declarations) -> u64 {
 /// # Errors
 /// When a file of the model that it starts from cannot be looked at.
 pub fn disk(study: &Study, work: &Work, model: u64) -> Result<Vec<Part>> {
-    let (checkpoint, lessons) = (checkpoint(study)?, work.lessons as u64);
+    let (left, way, lessons) = (left(study)?, on_the_way(study), work.lessons as u64);
     let rows = rows(study, work);
     let journal = rows * bytes_of_row(study)?;
     let grids = grids(study)?;
     let mut parts = vec![
         part(
-            format!("checkpoints that stay: {lessons} of {} each", super::bytes(checkpoint)),
-            lessons * checkpoint,
+            format!("checkpoints that stay: {lessons} of {} each", super::bytes(left)),
+            lessons * left,
         ),
-        part("one more, until the one before it is let go", checkpoint),
+        // A new one is there before the one before it is let go.
+        part("checkpoints on the way", way.max((2 * way).saturating_sub(left))),
         part(
             format!("ledger: {rows} numbers, as lines and as Parquet"),
             journal + rows * PARQUET_ROW,
         ),
         part("training log", training_log(study, work)?),
         part("images", grids),
-        // The page holds the images again, as base64, and small pictures of the numbers.
-        part("report", grids * 4 / 3 + PAGE + rows * PAGE_ROW),
+        part("report and tables", PAGE + rows * PAGE_ROW),
     ];
     if model > 0 {
         parts.push(part("the model that is made", model));
@@ -122,8 +128,8 @@ pub fn disk(study: &Study, work: &Work, model: u64) -> Result<Vec<Part>> {
 /// A row of the ledger as Parquet, compressed, and what it adds to the page and its tables; measured on `fashion`.
 const PARQUET_ROW: u64 = 10;
 const PAGE_ROW: u64 = 1;
-/// A page without images and numbers.
-const PAGE: u64 = 200_000;
+/// A page without what grows with the numbers.
+const PAGE: u64 = 150_000;
 
 /// Numbers in the ledger.
 fn rows(study: &Study, work: &Work) -> u64 {
