@@ -299,3 +299,40 @@ fn a_model_that_does_not_fit_is_refused_by_name() {
         .unwrap();
     assert!(refused(&[], 77).contains("StableDiffusionXLPipeline"));
 }
+
+/// Bytes of all files below a folder.
+fn bytes_below(folder: &Path) -> u64 {
+    let size = |entry: fs::DirEntry| match entry.metadata().unwrap() {
+        kind if kind.is_dir() => bytes_below(&entry.path()),
+        kind => kind.len(),
+    };
+    fs::read_dir(folder).unwrap().map(|entry| size(entry.unwrap())).sum()
+}
+
+#[test]
+fn a_plan_foretells_what_a_run_leaves_and_keeps_nothing_itself() {
+    let place = Place::new();
+    let planned = |options: &[&str]| {
+        let mut command = lethe();
+        command.arg("plan").arg(place.write("protocol.toml", TINY)).args(options);
+        command.env("LETHE_CACHE", place.path("cache")).arg("--disk").arg(place.path("a"));
+        command
+    };
+    let text = String::from_utf8(succeed(&mut planned(&[])).stdout).unwrap();
+    assert!(text.contains("making the model") && text.trim_end().ends_with("\nfits"), "{text}");
+    let found = succeed(&mut planned(&["--json"])).stdout;
+    let plan: serde_json::Value = serde_json::from_slice(&found).unwrap();
+    assert!(!place.path("a").exists() && !place.path("cache").exists());
+    succeed(&mut run(&place, "a", &[]));
+    let bytes = |what: &str| -> f64 {
+        let parts = plan["disk"].as_array().unwrap().iter();
+        let part = |part: &&serde_json::Value| part["what"].as_str().unwrap().starts_with(what);
+        parts.filter(part).map(|part| part["bytes"].as_f64().unwrap()).sum()
+    };
+    let (foretold, left) = (bytes("checkpoints that stay"), bytes_below(&place.path("a/seed-7")));
+    let ratio = foretold / left as f64;
+    assert!((0.9..1.1).contains(&ratio), "{foretold} of {left}");
+    let (foretold, left) = (bytes("the model"), bytes_below(&place.path("a/model")));
+    assert!((0.99..1.01).contains(&(foretold / left as f64)), "{foretold} of {left}");
+    assert!(fail(&mut planned(&["--set", "training.batch=0"]), 64).contains("training.batch"));
+}

@@ -74,7 +74,7 @@ pub fn plan(
     folder: &Path,
     interrupt: &Interrupt,
 ) -> Result<Plan> {
-    let available = machine::available_memory();
+    let (available, program) = (machine::available_memory(), machine::resident());
     let steps = steps_of_making(&spec, folder);
     expect_room_for_weights(&spec, available)?;
     let temporary = tempfile::tempdir().map_err(|error| {
@@ -102,7 +102,7 @@ pub fn plan(
         Some(available) if study.device.is_cpu() && least > available => plan
             .notes
             .push("nothing was measured: what is known to lie in memory does not fit".to_string()),
-        _ => plan.measure(&study, &work, steps)?,
+        _ => plan.measure(&study, &work, steps, program)?,
     }
     plan.judge(&study);
     Ok(plan)
@@ -157,7 +157,13 @@ fn expect_room_for_weights(spec: &ProtocolSpec, available: Option<u64>) -> Resul
 
 impl Plan {
     /// Adds what only a trial can say: paces, and memory at the peak.
-    fn measure(&mut self, study: &Study, work: &Work, steps: u64) -> Result<()> {
+    fn measure(
+        &mut self,
+        study: &Study,
+        work: &Work,
+        steps: u64,
+        program: Option<u64>,
+    ) -> Result<()> {
         let making = (steps > 0).then(|| making_pace(study)).transpose()?.flatten();
         let paces = pace::measured(study, self.memory_available)?;
         self.stages(&paces, work);
@@ -185,7 +191,7 @@ impl Plan {
             ));
         }
         if study.device.is_cpu() {
-            self.peak(study, work, &known);
+            self.peak(study, work, program, &known);
         } else {
             self.notes.push(
                 "on a GPU, memory is what is known exactly; what a step needs besides was not measured".into(),
@@ -216,22 +222,20 @@ impl Plan {
     }
 
     /// The peak is the highest of all stages; what is not known exactly of it are activations and the program itself.
-    fn peak(&mut self, study: &Study, work: &Work, known: &[(&str, Pace)]) {
+    fn peak(&mut self, study: &Study, work: &Work, program: Option<u64>, known: &[(&str, Pace)]) {
         let unseen = room::unseen(study, work);
         let exact = sum(&self.memory);
-        let moving = 4 * study.system.declarations.n_elements() as u64;
-        let Some(now) = machine::resident() else {
+        let Some(program) = program else {
             self.notes.push(
                 "this system does not say what a process holds: activations come on top".into(),
             );
             return;
         };
-        // What is held now, the trial's weights being let go, is there all along.
-        let at_rest = now + unseen;
+        let at_rest = program + exact;
         let mut peaks: Vec<(&str, u64)> =
             known.iter().filter_map(|(name, pace)| Some((*name, pace.peak? + unseen))).collect();
-        peaks.push(("writing a checkpoint", at_rest + 4 * moving + room::merged(study)));
-        peaks.push(("a boundary's images", at_rest + moving + room::pictures(study)));
+        peaks.push(("writing a checkpoint", at_rest + room::merged(study)));
+        peaks.push(("a boundary's images", at_rest + room::pictures(study)));
         if let Some((stage, peak)) = peaks.into_iter().max_by_key(|(_, peak)| *peak) {
             let rest = peak.saturating_sub(exact);
             self.memory.push(part(format!("everything else, at the peak: {stage}"), rest));
