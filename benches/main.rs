@@ -38,7 +38,7 @@ struct Arguments {
     /// Small sizes: whether everything runs, not how fast.
     #[arg(long)]
     quick: bool,
-    /// A Python with torch, diffusers and safetensors, to race against.
+    /// A Python with torch, diffusers, peft and safetensors, to race against.
     #[arg(long, value_name = "PYTHON")]
     peer: Option<PathBuf>,
     /// Threads of each side; by default all cores.
