@@ -62,10 +62,12 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_peak_is_seen_and_forgotten() {
+    fn what_is_held_is_seen() {
         let held = vec![1u8; 64 << 20];
-        assert!(peak().unwrap() >= resident().unwrap());
-        assert!(resident().unwrap() > 64 << 20 && available_memory().unwrap() > 0);
+        forget_peak();
+        // Other tests hold and let go at the same time: only what is held here is certain.
+        assert!(peak().unwrap() > 64 << 20 && resident().unwrap() > 64 << 20);
+        assert!(available_memory().unwrap() > 0);
         drop(held);
     }
 }
