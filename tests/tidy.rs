@@ -19,9 +19,10 @@ const LONG_FUNCTIONS: [(&str, &str, &str); 0] = [];
 /// The theory lab took 10,000 more: the closed form and its machine, energies read from denoisers, a network on vectors,
 /// five selectors, articles with their figures, and six experiments.
 /// Stable Diffusion took 3,500: three networks, a tokenizer, adapters, folders, a model in small, and the second system.
+/// Captions took 400, and `lethe plan` 900.
 /// A tenth is left for mending what they show.
 /// What needs more takes as much away, or raises this figure in a commit that says why.
-const BUDGET: usize = 44_000;
+const BUDGET: usize = 45_500;
 
 /// The folders at the root in which everything is ours.
 const OURS: [&str; 5] = ["benches", "crates", "kernels", "models", "tests"];
