@@ -14,7 +14,9 @@ use lethe_diffusion::parameterization::Parameterization;
 use lethe_diffusion::schedule::{NoiseSchedule, ScheduleKind, ScheduleSpec};
 use lethe_latent::lora::{self, LoraSpec};
 use lethe_latent::{UNet2dCondition, UNet2dConditionConfig, folder as disk};
+use lethe_train::checkpoint::Content;
 use lethe_train::{Inputs, Job, Process, TrainError, Trainer, TrainingSpec};
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -101,10 +103,9 @@ impl Subject {
     fn whole(size: Size, folder: &Path) -> Result<Self> {
         let (unet, declarations) = UNet2dCondition::new(&size.config())?;
         let store = ParamStore::initialised(&declarations, SEED, DType::F32, &Device::Cpu)?;
-        let tensors: Vec<_> = store.iter().map(|(name, x)| (name, x.clone())).collect();
-        let name = format!("{}.safetensors", disk::DIFFUSERS_STEM);
-        write(folder, &name, &serialize(&tensors, None)?)?;
-        drop(tensors);
+        let path = folder.join(format!("{}.safetensors", disk::DIFFUSERS_STEM));
+        let mut file = File::create(&path).with_context(|| path.display().to_string())?;
+        Content::store(&store).write(&mut file)?;
         let config = serde_json::to_value(size.config())?;
         let serde_json::Value::Object(mut config) = config else {
             anyhow::bail!("a configuration that is no object");

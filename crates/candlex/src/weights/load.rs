@@ -139,11 +139,18 @@ fn read(
         return Ok(());
     }
     let (start, mut bad) = (values.len(), None);
-    file.for_each(name, |value| {
-        if !value.is_finite() && bad.is_none() {
-            bad = Some((values.len() - start, value));
-        }
-        values.push(value);
+    file.for_each_chunk(name, |bytes, numbers| {
+        let from = values.len();
+        let found = match values {
+            // As most files are, and most networks: no number is looked at alone.
+            Values::Narrow(values) if file_type == Dtype::F32 => narrow(bytes, values),
+            _ => numbers.fold(None, |bad, value| {
+                values.push(value);
+                bad.or_else(|| (!value.is_finite()).then(|| (values.len() - 1 - from, value)))
+            }),
+        };
+        bad = bad.or(found.map(|(position, value)| (from - start + position, value)));
+        Ok(())
     })?;
     if let Some((position, value)) = bad {
         faults.push(Fault::NotFinite {
@@ -153,6 +160,18 @@ fn read(
         });
     }
     Ok(())
+}
+
+/// Adds numbers of 32 bits; the first that is not finite, and its position among them.
+fn narrow(bytes: &[u8], values: &mut Vec<f32>) -> Option<(usize, f64)> {
+    let (from, (words, _)) = (values.len(), bytes.as_chunks::<4>());
+    values.extend(words.iter().map(|&word| f32::from_le_bytes(word)));
+    let added = &values[from..];
+    // Whole blocks first: a search that may end at any number is not done in vectors.
+    let is_finite = |block: &[f32]| block.iter().fold(true, |all, x| all & x.is_finite());
+    let block = added.chunks(1024).position(|block| !is_finite(block))?;
+    let position = (block * 1024..).zip(&added[block * 1024..]).find(|(_, x)| !x.is_finite());
+    position.map(|(position, &value)| (position, f64::from(value)))
 }
 
 /// `name` in the file has another shape than the network's.

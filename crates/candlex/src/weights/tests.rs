@@ -237,3 +237,25 @@ fn the_bytes_are_those_of_the_library() {
         assert!(serialize(&tensors, note).unwrap() == expected, "{note:?}");
     }
 }
+
+/// Behind the first chunk and the first block, for stores of either width.
+#[test]
+fn the_first_number_that_is_not_finite_is_named_wherever_it_lies() {
+    let mut declarations = Declarations::default();
+    declarations.declare("w", &[600_000], Init::FanIn(1));
+    for (at, also) in [(0, 599_999), (1_025, 1_026), (300_001, 599_999), (599_999, 599_999)] {
+        let mut values = vec![0.5f32; 600_000];
+        values[also] = f32::NAN;
+        values[at] = f32::INFINITY;
+        let tensor = Tensor::from_vec(values, 600_000, &Device::Cpu).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = write(&folder, &serialize(&[("w", tensor)], None).unwrap());
+        for dtype in [DType::F32, DType::F64] {
+            let path = path.clone();
+            let loaded = load(&declarations, &[path], str::to_string, dtype, &Device::Cpu);
+            let Err(WeightsError::Faults { faults, .. }) = loaded else { panic!("it was read") };
+            let words = faults[0].to_string();
+            assert!(words.contains(&format!("`w` at [{at}] is inf")), "{words}");
+        }
+    }
+}
