@@ -52,21 +52,17 @@ def ordered(x, layout):
     return x.contiguous(memory_format=torch.channels_last) if layout == "nhwc" else x
 
 
-def trainer(folder, layout, quick):
-    unet, start = network(folder, layout)
-    unet.train()
-    parameters = list(unet.parameters())
+def steps(parameters, alpha_bar, clean, predict):
+    """Draws noise, forward, backward, clipping, AdamW, moving average: a training step as a user would write it."""
     average = [p.detach().clone() for p in parameters]
     optimizer = torch.optim.AdamW(parameters, lr=2e-4, weight_decay=0.0, fused=True)
-    alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0)
-    clean = ordered(torch.rand(start.shape) * 2 - 1, layout)
 
     def step():
         noise = torch.randn_like(clean)
         t = torch.randint(0, 1000, (len(clean),))
         a = alpha_bar[t].view(-1, 1, 1, 1)
-        loss = torch.nn.functional.mse_loss(unet(a.sqrt() * clean + (1 - a).sqrt() * noise, t).sample, noise)
-        loss.backward()
+        noisy = a.sqrt() * clean + (1 - a).sqrt() * noise
+        torch.nn.functional.mse_loss(predict(noisy, t), noise).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -74,6 +70,14 @@ def trainer(folder, layout, quick):
 
     step()
     return step
+
+
+def trainer(folder, layout, quick):
+    unet, start = network(folder, layout)
+    unet.train()
+    alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0)
+    clean = ordered(torch.rand(start.shape) * 2 - 1, layout)
+    return steps(list(unet.parameters()), alpha_bar, clean, lambda x, t: unet(x, t).sample)
 
 
 def sampler(folder, layout, quick):

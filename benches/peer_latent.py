@@ -7,7 +7,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
-from peer import arguments, demand, ordered, relative, serve
+from peer import arguments, demand, ordered, relative, serve, steps
 
 
 def network(folder, layout):
@@ -65,24 +65,9 @@ def forward(unet, x, context, batch):
 def trainer(unet, x, context, batch, layout):
     unet.train()
     parameters = [p for p in unet.parameters() if p.requires_grad]
-    average = [p.detach().clone() for p in parameters]
-    optimizer = torch.optim.AdamW(parameters, lr=2e-4, weight_decay=0.0, fused=True)
     alpha_bar = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2, 0)
     clean, context = ordered(repeated(x, batch), layout), repeated(context, batch)
-
-    def step():
-        noise = torch.randn_like(clean)
-        t = torch.randint(0, 1000, (len(clean),))
-        a = alpha_bar[t].view(-1, 1, 1, 1)
-        noisy = a.sqrt() * clean + (1 - a).sqrt() * noise
-        torch.nn.functional.mse_loss(unet(noisy, t, context).sample, noise).backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        torch._foreach_lerp_(average, [p.detach() for p in parameters], 1e-3)
-
-    step()
-    return step
+    return steps(parameters, alpha_bar, clean, lambda x, t: unet(x, t, context).sample)
 
 
 def load(folder):
