@@ -21,6 +21,7 @@
 //! - `schedule`: noise schedules, timesteps, weights and conversions against golden tables.
 //! - `single_file`: Stable Diffusion in one file, unpacked to the very tensors, used directly, and refused in words.
 //! - `theory`: the closed form of the modern Hopfield network in 50 digits, and the claims that rest on it.
+//! - `trust`: whether a run is whole, file by file; and what an edited protocol may do.
 //! - `tidy`: lengths, headers, names, words, and the size of the house.
 
 mod architecture;
@@ -47,3 +48,4 @@ mod schedule;
 mod single_file;
 mod theory;
 mod tidy;
+mod trust;

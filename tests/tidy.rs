@@ -22,7 +22,7 @@ const LONG_FUNCTIONS: [(&str, &str, &str); 0] = [];
 /// Captions took 400, and `lethe plan` 900.
 /// A tenth is left for mending what they show.
 /// What needs more takes as much away, or raises this figure in a commit that says why.
-const BUDGET: usize = 45_500;
+const BUDGET: usize = 46_500;
 
 /// The folders at the root in which everything is ours.
 const OURS: [&str; 5] = ["benches", "crates", "kernels", "models", "tests"];

@@ -5,9 +5,10 @@ use crate::interrupt::Interrupt;
 use crate::learn::{Lesson, Place, TaskState, Witness, result};
 use crate::measure::{Measuring, denoiser};
 use crate::meter::Meter;
+use crate::provenance;
 use crate::run::{begin, choose_temperatures, manifest, values};
 use crate::select::{Selecting, expect_measured, selection_work};
-use crate::session::{Session, keep_manifest};
+use crate::session::Session;
 use crate::study::{Study, expect_process};
 use crate::system::AnyNetwork;
 use anyhow::{Result, anyhow};
@@ -71,7 +72,7 @@ impl Lonely<'_> {
         expect_measured("--arm", arm).map_err(otherwise(Fault::Usage))?;
         // Before the folder is begun, so that what is wrong with it leaves nothing behind.
         let origin = from.map(|from| self.origin(arm.name(), from)).transpose()?;
-        let mut session = Session::open(out, study)?;
+        let mut session = Session::open(out, study, &[])?;
         let begun = checkpoint::latest(out)?.map(|found| found.state::<TaskState>()).transpose()?;
         let buffer = match begun {
             Some(state) => state.buffer,
@@ -214,11 +215,12 @@ impl Lonely<'_> {
             return Err(Fault::Usage.because(error));
         }
         let chosen = choose_temperatures(study)?;
-        let mut session = Session::open(out, study)?;
+        let mut session = Session::open(out, study, &[])?;
         let mut manifest = manifest(study, &chosen);
         manifest.arms = if place.task > 1 { vec![place.arm.clone()] } else { Vec::new() };
         study.probed.save(out.join("examples.json"))?;
-        keep_manifest(out, &manifest)?;
+        let manifest = provenance::keep(&session, manifest)?;
+        let chosen = manifest.inverse_temperatures.clone();
         if !session.is_done("measure") {
             session.begin_stage()?;
             let meter = Meter::new(crate::run::boundary_work(study, self.task));

@@ -232,7 +232,7 @@ impl Lesson<'_> {
     /// Broken between its last checkpoint and the end of the stage: there is nothing left to learn.
     fn ended(&self, found: Checkpoint, session: &mut Session) -> Result<Checkpoint> {
         let state: TaskState = found.state()?;
-        self.expect(&state, &found)?;
+        self.expect(&state, &found, session)?;
         session.resume_stage(state.journals)?;
         Ok(found)
     }
@@ -244,7 +244,7 @@ impl Lesson<'_> {
         session: &mut Session,
     ) -> Result<Trainer<'a, AnyNetwork>> {
         let state: TaskState = found.state()?;
-        self.expect(&state, found)?;
+        self.expect(&state, found, session)?;
         session.resume_stage(state.journals)?;
         let system = &self.study.system;
         let read = |name: &str| system.load(&found.path().join(name), &self.study.device);
@@ -257,9 +257,12 @@ impl Lesson<'_> {
         Ok(Trainer::resumed(job, store, average, optimizer, state.position)?)
     }
 
-    fn expect(&self, state: &TaskState, found: &Checkpoint) -> Result<()> {
+    fn expect(&self, state: &TaskState, found: &Checkpoint, session: &Session) -> Result<()> {
+        // A checkpoint that was made before an edit of the protocol belongs to the run all the same.
+        let now = digest(&self.study.text);
+        let protocol = if session.knows_protocol(&state.protocol) { &state.protocol } else { &now };
         let pairs = [
-            ("protocol", state.protocol.clone(), digest(&self.study.text)),
+            ("protocol", state.protocol.clone(), protocol.clone()),
             ("data", state.data.clone(), self.study.images.digest()),
             ("place", format!("{:?}", state.place), format!("{:?}", self.place)),
         ];

@@ -30,6 +30,7 @@ struct Cli {
 // What a verb says of itself stands at its arguments: a comment here would hide it.
 #[derive(Subcommand)]
 enum Command {
+    Doctor(verb::doctor::Arguments),
     Plan(verb::plan::Arguments),
     Run(verb::run::Arguments),
     Train(verb::train::Arguments),
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
+        Command::Doctor(arguments) => verb::doctor::run(&arguments),
         Command::Plan(arguments) => verb::plan::run(&arguments),
         Command::Run(arguments) => verb::run::run(&arguments),
         Command::Train(arguments) => verb::train::run(&arguments),

@@ -77,6 +77,36 @@ fn unpacked(file: &Path, like: Option<&Path>) -> Result<PathBuf> {
     }
 }
 
+/// Digest of all weights, configurations and vocabularies below `folder`, with their names.
+///
+/// # Errors
+/// When a file or folder cannot be read.
+pub fn digest(folder: &Path) -> Result<String> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        let named = |path: &Path| path.display().to_string();
+        for entry in std::fs::read_dir(&next).with_context(|| named(&next))? {
+            let path = entry.with_context(|| named(&next))?.path();
+            let is_part = path.extension().is_some_and(|end| {
+                ["safetensors", "json", "txt"].iter().any(|known| end == *known)
+            });
+            match path.is_dir() {
+                true => folders.push(path),
+                false if is_part => files.push(path),
+                false => {}
+            }
+        }
+    }
+    files.sort();
+    let mut key = Key::new("weights");
+    for file in files {
+        key.text(&file.strip_prefix(folder).unwrap_or(&file).to_string_lossy());
+        key.file(&file)?;
+    }
+    Ok(key.name())
+}
+
 /// Whether every part's weights are there in their length.
 fn is_whole(folder: &Path) -> bool {
     Part::ALL.iter().all(|part| {

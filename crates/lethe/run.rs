@@ -8,8 +8,9 @@ use crate::interrupt::Interrupt;
 use crate::learn::{Lesson, Place, TaskState, Witness, finished, result};
 use crate::measure::{Measuring, append, denoiser, layout, replayed};
 use crate::meter::Meter;
+use crate::provenance;
 use crate::select::{Selecting, selection_work};
-use crate::session::{Session, keep_manifest};
+use crate::session::Session;
 use crate::study::{Study, plain};
 use crate::system::AnyNetwork;
 use anyhow::{Result, anyhow};
@@ -27,17 +28,22 @@ use lethe_train::{StepReport, Trainer, checkpoint};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Runs `study` in `folder`, from wherever it stands there, and returns the path of the report.
+/// Runs `study` in `folder`, from wherever it stands there, and returns the path of the report; fields of the protocol
+/// that are `allowed` by name may have changed since it was begun.
 ///
 /// # Errors
 /// Whatever stops it; what was committed stays, and the same call goes on.
-pub fn run(study: &Study, folder: &Path, interrupt: &Interrupt) -> Result<PathBuf> {
+pub fn run(
+    study: &Study,
+    folder: &Path,
+    allowed: &[String],
+    interrupt: &Interrupt,
+) -> Result<PathBuf> {
     // First, so that what is wrong with the data leaves no folder behind.
     let chosen = choose_temperatures(study)?;
-    let mut session = Session::open(folder, study)?;
-    let manifest = manifest(study, &chosen);
+    let mut session = Session::open(folder, study, allowed)?;
     study.probed.save(folder.join("examples.json"))?;
-    keep_manifest(folder, &manifest)?;
+    let chosen = provenance::keep(&session, manifest(study, &chosen))?.inverse_temperatures;
     let meter = Meter::new(total_work(study));
     for &seed in &study.spec.seeds {
         Repeating {
@@ -134,6 +140,8 @@ pub fn manifest(study: &Study, chosen: &InverseTemperatures) -> RunManifest {
         levels: study.spec.probe.levels.clone(),
         budget: study.capacity as u64,
         images: layout(study),
+        weights: study.weights.clone(),
+        changes: Vec::new(),
     }
 }
 
@@ -343,7 +351,7 @@ impl Witness for Curve<'_> {
         self.measuring.meter.add(step_work(study, place.task), &label);
         let every = study.spec.probe.curve_every;
         if place.task > 1 && every > 0 && step.is_multiple_of(every) && step < steps {
-            self.measuring.curve(session, place, step, trainer.result())?;
+            trainer.with_result(|store| self.measuring.curve(session, place, step, store))??;
         }
         Ok(())
     }

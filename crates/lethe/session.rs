@@ -3,13 +3,11 @@
 //! Opening a folder cuts nothing: what was committed last is known only to the stage that goes on,
 //! which may own a checkpoint that lies behind the last finished stage.
 
+use crate::changes::{self, Edit};
 use crate::exit::Fault;
-use crate::protocol::difference;
 use crate::study::Study;
 use anyhow::{Context, Result, anyhow};
-use lethe_ledger::{
-    Ledger, Measurement, RunManifest, TrainingLog, TrainingRecord, digest, durable,
-};
+use lethe_ledger::{Ledger, Measurement, TrainingLog, TrainingRecord, digest, durable};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
@@ -26,6 +24,12 @@ struct Progress {
     /// Digest of the resolved protocol and of the data.
     protocol: String,
     data: String,
+    /// Digest of the weights that task 1 starts from, where the seed does not draw them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weights: Option<String>,
+    /// How the protocol was edited on the way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    edits: Vec<Edit>,
     /// Stages, in the order in which they were finished.
     done: Vec<String>,
     /// Lengths of the journals after the last of them.
@@ -66,22 +70,33 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens `folder` for `study`, or begins it.
+    /// Opens `folder` for `study`, or begins it; fields of the protocol that are `allowed` by name may have changed.
     ///
     /// # Errors
-    /// When another process holds the run, or the folder belongs to another protocol or other data.
-    pub fn open(folder: &Path, study: &Study) -> Result<Self> {
+    /// When another process holds the run, or the folder belongs to another protocol, other data or other weights.
+    pub fn open(folder: &Path, study: &Study, allowed: &[String]) -> Result<Self> {
         fs::create_dir_all(folder).map_err(|error| {
             Fault::Held.because(anyhow!("{}: cannot create: {error}", folder.display()))
         })?;
         let lock = lock(&folder.join("lock"))?;
-        let progress = begin_or_continue(folder, study)?;
+        let progress = begin_or_continue(folder, study, allowed)?;
         Ok(Self { folder: folder.to_path_buf(), progress, journals: None, _lock: lock })
     }
 
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// How the protocol was edited on the way.
+    pub fn edits(&self) -> &[Edit] {
+        &self.progress.edits
+    }
+
+    /// Whether `digest` is that of the protocol, as it is or as it was before an edit.
+    pub fn knows_protocol(&self, digest: &str) -> bool {
+        let earlier = self.progress.edits.iter().map(|edit| edit.protocol.as_str());
+        earlier.chain([self.progress.protocol.as_str()]).any(|known| known == digest)
     }
 
     /// Whether the stage `name` is finished.
@@ -158,14 +173,7 @@ fn lock(path: &Path) -> Result<File> {
             |error| Fault::Held.because(anyhow!("{}: cannot open: {error}", path.display())),
         )?;
     if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
-        let mut holder = String::new();
-        // Who it is helps; not knowing it changes nothing.
-        let _ = file.read_to_string(&mut holder);
-        let folder = path.parent().unwrap_or(path).display().to_string();
-        return Err(Fault::Held.because(anyhow!(
-            "{folder}: the run is locked by {}; wait for it or give another --out",
-            if holder.trim().is_empty() { "another process" } else { holder.trim() }
-        )));
+        return Err(held(path, file));
     }
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let write = |file: &mut File| {
@@ -180,7 +188,19 @@ fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn begin_or_continue(folder: &Path, study: &Study) -> Result<Progress> {
+/// Who holds the lock file `path`.
+fn held(path: &Path, mut file: File) -> anyhow::Error {
+    let mut holder = String::new();
+    // Who it is helps; not knowing it changes nothing.
+    let _ = file.read_to_string(&mut holder);
+    let folder = path.parent().unwrap_or(path).display();
+    let holder = if holder.trim().is_empty() { "another process" } else { holder.trim() };
+    Fault::Held.because(anyhow!(
+        "{folder}: the run is locked by {holder}; wait for it or give another --out"
+    ))
+}
+
+fn begin_or_continue(folder: &Path, study: &Study, allowed: &[String]) -> Result<Progress> {
     let path = folder.join("protocol.toml");
     let kept = match fs::read_to_string(&path) {
         Ok(text) => Some(text),
@@ -193,6 +213,8 @@ fn begin_or_continue(folder: &Path, study: &Study) -> Result<Progress> {
         format: FORMAT,
         protocol: digest(&study.text),
         data: study.images.digest(),
+        weights: study.weights.clone(),
+        edits: Vec::new(),
         done: Vec::new(),
         journals: Offsets { ledger: 0, training: 0 },
     };
@@ -203,13 +225,40 @@ fn begin_or_continue(folder: &Path, study: &Study) -> Result<Progress> {
             save(folder, &fresh)?;
             Ok(fresh)
         }
-        Some(kept) if kept != study.text => Err(Fault::Usage.because(anyhow!(
-            "{}: the run was begun with another protocol; go on with that one, or give another --out:\n{}",
-            path.display(),
-            difference(&kept, &study.text)
-        ))),
-        Some(_) => load(folder, &fresh),
+        Some(kept) if kept != study.text => {
+            let progress = edited(folder, &kept, &fresh, study, allowed)?;
+            durable::write_file(&path, study.text.as_bytes())?;
+            Ok(progress)
+        }
+        Some(_) => load(folder, &fresh, &fresh.protocol),
     }
+}
+
+/// Takes an edited protocol where that may be, and records it first: a kill before the protocol itself is written finds
+/// the edit made, and writes it.
+fn edited(
+    folder: &Path,
+    kept: &str,
+    fresh: &Progress,
+    study: &Study,
+    allowed: &[String],
+) -> Result<Progress> {
+    let before = digest(kept);
+    if let Ok(progress) = load(folder, fresh, &fresh.protocol) {
+        let is_made = progress.edits.last().is_some_and(|edit| edit.protocol == before);
+        if is_made {
+            return Ok(progress);
+        }
+    }
+    let path = folder.join("protocol.toml");
+    let changes = changes::between(kept, &study.text)
+        .map_err(|error| Fault::Untrustworthy.because(anyhow!("{}: {error}", path.display())))?;
+    changes::expect_allowed(&path, &changes, allowed)?;
+    let mut progress = load(folder, fresh, &before)?;
+    progress.edits.push(Edit { behind: progress.done.len(), protocol: before, changes });
+    progress.protocol = fresh.protocol.clone();
+    save(folder, &progress)?;
+    Ok(progress)
 }
 
 /// A folder without a protocol must not hold a journal: it would be cut.
@@ -226,7 +275,8 @@ fn refuse_strangers(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn load(folder: &Path, expected: &Progress) -> Result<Progress> {
+/// What is finished in `folder`, of a run of `protocol` with the data and weights that are `expected`.
+fn load(folder: &Path, expected: &Progress, protocol: &str) -> Result<Progress> {
     let path = folder.join("progress.json");
     let untrustworthy =
         |reason: String| Fault::Untrustworthy.because(anyhow!("{}: {reason}", path.display()));
@@ -242,18 +292,8 @@ fn load(folder: &Path, expected: &Progress) -> Result<Progress> {
         }
         Err(error) => return Err(untrustworthy(format!("cannot read: {error}"))),
     };
-    let Kept { progress, digest: kept } =
-        serde_json::from_str(&text).map_err(|error| untrustworthy(error.to_string()))?;
-    if digest(&serde_json::to_string(&progress)?) != kept {
-        return Err(untrustworthy("it is not as it was written".into()));
-    }
-    if progress.format != FORMAT {
-        return Err(untrustworthy(format!(
-            "format {} is not {FORMAT}: another version of lethe wrote it",
-            progress.format
-        )));
-    }
-    if progress.protocol != expected.protocol {
+    let progress = parse(&path, &text)?;
+    if progress.protocol != protocol {
         return Err(untrustworthy(
             "it belongs to another protocol than the protocol.toml beside it".into(),
         ));
@@ -264,7 +304,67 @@ fn load(folder: &Path, expected: &Progress) -> Result<Progress> {
             progress.data, expected.data
         )));
     }
+    if progress.weights != expected.weights {
+        let digest = |weights: &Option<String>| weights.clone().unwrap_or("none".into());
+        return Err(untrustworthy(format!(
+            "the weights that task 1 starts from have changed since the run was begun: digest {:.12}… then, {:.12}… now",
+            digest(&progress.weights),
+            digest(&expected.weights)
+        )));
+    }
     Ok(progress)
+}
+
+/// `progress.json`, as it was written.
+fn parse(path: &Path, text: &str) -> Result<Progress> {
+    let untrustworthy =
+        |reason: String| Fault::Untrustworthy.because(anyhow!("{}: {reason}", path.display()));
+    let Kept { progress, digest: kept } =
+        serde_json::from_str(text).map_err(|error| untrustworthy(error.to_string()))?;
+    if digest(&serde_json::to_string(&progress)?) != kept {
+        return Err(untrustworthy("it is not as it was written".into()));
+    }
+    if progress.format != FORMAT {
+        return Err(untrustworthy(format!(
+            "format {} is not {FORMAT}: another version of lethe wrote it",
+            progress.format
+        )));
+    }
+    Ok(progress)
+}
+
+/// How a run stands, for those who only look.
+pub struct Standing {
+    /// Stages that are finished.
+    pub done: Vec<String>,
+    /// Lengths of the journals after the last of them.
+    pub journals: Offsets,
+    /// Digest of the protocol, and of those before an edit.
+    pub protocols: Vec<String>,
+    /// Digest of the data.
+    pub data: String,
+    /// Digest of the weights that task 1 started from.
+    pub weights: Option<String>,
+}
+
+/// Reads how the run in `folder` stands, and changes nothing.
+///
+/// # Errors
+/// When another process holds it, or its `progress.json` is missing or not as it was written.
+pub fn standing(folder: &Path) -> Result<Standing> {
+    let path = folder.join("lock");
+    if let Ok(file) = File::open(&path) {
+        let free = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared);
+        if free.is_err() {
+            return Err(held(&path, file));
+        }
+    }
+    let path = folder.join("progress.json");
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("{}: cannot read", path.display()))?;
+    let Progress { protocol, data, weights, edits, done, journals, .. } = parse(&path, &text)?;
+    let protocols = [protocol].into_iter().chain(edits.into_iter().map(|edit| edit.protocol));
+    Ok(Standing { done, journals, protocols: protocols.collect(), data, weights })
 }
 
 fn save(folder: &Path, progress: &Progress) -> Result<()> {
@@ -272,23 +372,4 @@ fn save(folder: &Path, progress: &Progress) -> Result<()> {
         Kept { progress: progress.clone(), digest: digest(&serde_json::to_string(progress)?) };
     let text = serde_json::to_string_pretty(&kept)? + "\n";
     Ok(durable::write_file(folder.join("progress.json"), text.as_bytes())?)
-}
-
-/// Writes `run.json` unless it is there; on another device it says so.
-///
-/// # Errors
-/// When the disk refuses, or the file that is there is damaged.
-pub fn keep_manifest(folder: &Path, manifest: &RunManifest) -> Result<()> {
-    let path = folder.join("run.json");
-    if !path.exists() {
-        return Ok(manifest.save(&path)?);
-    }
-    let mut kept = RunManifest::load(&path)?;
-    if kept.device != manifest.device
-        && !kept.device.ends_with(&format!("; then {}", manifest.device))
-    {
-        kept.device = format!("{}; then {}", kept.device, manifest.device);
-        kept.save(&path)?;
-    }
-    Ok(())
 }

@@ -51,6 +51,8 @@ pub struct Study {
     pub process: Process,
     /// What is fine-tuned.
     pub system: System,
+    /// Digest of the weights that task 1 starts from, and of what surrounds them, where the seed does not draw them.
+    pub weights: Option<String>,
     /// Where tensors live.
     pub device: Device,
     /// Which examples are measured.
@@ -103,6 +105,10 @@ impl Study {
         if let Some(path) = &system.pretrained {
             expect_process(&spec.diffusion, &schedule, path)?;
         }
+        let weights = match extent {
+            Extent::Whole => system.pretrained.as_deref().map(model::digest).transpose()?,
+            Extent::Few => None,
+        };
         let parameters = system.declarations.n_elements();
         ensure!(
             parameters <= MOST_PARAMETERS,
@@ -124,6 +130,7 @@ impl Study {
             mixture,
             process,
             system,
+            weights,
             device,
             probed,
         })

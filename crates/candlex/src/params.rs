@@ -177,7 +177,16 @@ impl ParamStore {
     /// # Errors
     /// When the device refuses the copy.
     pub fn duplicate(&self) -> Result<Self> {
-        let flat = self.flat.copy()?;
+        self.duplicate_on(self.flat.device())
+    }
+
+    /// A copy on `device` with storage of its own, over the same base, which stays where it is.
+    ///
+    /// # Errors
+    /// When the device refuses the copy.
+    pub fn duplicate_on(&self, device: &Device) -> Result<Self> {
+        let is_here = device.same_device(self.flat.device());
+        let flat = if is_here { self.flat.copy()? } else { self.flat.to_device(device)? };
         let views = views(&flat, &self.views)?;
         let (base, names, frozen) = (self.base.clone(), self.names.clone(), self.frozen.clone());
         Ok(Self { base, names, flat, views, frozen })

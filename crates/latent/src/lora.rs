@@ -99,13 +99,14 @@ pub fn merged(store: &ParamStore, spec: &LoraSpec) -> candle_core::Result<Vec<(S
         candle_core::bail!("adapters: they lie over no network");
     };
     let adapters: BTreeMap<&str, &Tensor> = store.iter().collect();
+    // Adapters may come from a moving average that is kept in host memory.
+    let wide = |t: &Tensor, w: &Tensor| t.to_device(w.device())?.to_dtype(DType::F64);
     let merge = |(name, w): (&str, &Tensor)| {
         let layer = name.strip_suffix(".weight").unwrap_or(name);
         let [a, b] = names(layer);
         let w = match (adapters.get(a.as_str()), adapters.get(b.as_str())) {
             (Some(a), Some(b)) => {
-                let more =
-                    (b.to_dtype(DType::F64)?.matmul(&a.to_dtype(DType::F64)?)? * spec.scale())?;
+                let more = (wide(b, w)?.matmul(&wide(a, w)?)? * spec.scale())?;
                 (w.to_dtype(DType::F64)? + more)?.to_dtype(w.dtype())?
             }
             _ => w.clone(),

@@ -46,6 +46,12 @@ pub struct RunManifest {
     pub budget: u64,
     /// How the sheets in `images/` are laid out.
     pub images: SpriteLayout,
+    /// Digest of the weights that task 1 started from, where the seed did not draw them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
+    /// Edits of the protocol while the run was under way, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
 }
 
 /// One repetition of the whole protocol.
@@ -243,6 +249,8 @@ pub(crate) mod tests {
             levels: vec![0.1, 0.3],
             budget: 4,
             images: SpriteLayout { tile_width: 8, tile_height: 8, channels: 1, columns: 10 },
+            weights: None,
+            changes: Vec::new(),
         }
     }
 

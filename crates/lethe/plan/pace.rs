@@ -10,6 +10,7 @@ use crate::measure::denoiser;
 use crate::study::Study;
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
+use lethe_candlex::params::ParamStore;
 use lethe_candlex::rng::Seed;
 use lethe_continual::{Batch, ExampleId};
 use lethe_probe::Examples;
@@ -86,10 +87,22 @@ fn network(study: &Study, inputs: &dyn Inputs, available: Option<u64>) -> Result
         trainer.step(&Batch { new, replayed: Vec::new() })?;
         Ok(study.device.synchronize()?)
     })?;
-    let denoiser = denoiser(study, trainer.result());
+    let evaluation =
+        trainer.with_result(|store| evaluation(study, inputs, available, seed, store))??;
+    Ok((Pace { each: step.each / parts as f64, ..step }, evaluation))
+}
+
+fn evaluation(
+    study: &Study,
+    inputs: &dyn Inputs,
+    available: Option<u64>,
+    seed: Seed,
+    store: &ParamStore,
+) -> Result<Pace> {
+    let denoiser = denoiser(study, store);
     let probe = &study.spec.probe;
     let most = probe.batch.min(study.probed.rows().len().max(probe.samples));
-    let evaluation = climb(most, available, |n| {
+    let pace = climb(most, available, |n| {
         let ids = study.seen(n);
         let examples = Examples::new(ids.clone(), inputs.clean(&ids, &[])?, inputs.told(&ids)?)?;
         let stream = "plan";
@@ -97,8 +110,7 @@ fn network(study: &Study, inputs: &dyn Inputs, available: Option<u64>) -> Result
         setting.measure(&denoiser, &examples, probe.headline)?;
         Ok(study.device.synchronize()?)
     })?;
-    let step = Pace { each: step.each / parts as f64, ..step };
-    Ok((step, Pace { each: evaluation.each / STAGES as f64, ..evaluation }))
+    Ok(Pace { each: pace.each / STAGES as f64, ..pace })
 }
 
 fn coding(study: &Study, latent: &Latent, available: Option<u64>) -> Result<[Pace; 2]> {

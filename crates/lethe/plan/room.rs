@@ -6,6 +6,7 @@ use crate::study::Study;
 use anyhow::Result;
 use lethe_candlex::params::Declarations;
 use lethe_ledger::{Measurement, Quantity, TrainingRecord};
+use lethe_train::Keeping;
 use serde::Serialize;
 use std::path::Path;
 
@@ -30,10 +31,11 @@ pub fn sum(parts: &[Part]) -> u64 {
 /// What lies in memory all through training, exactly.
 pub fn lasting(study: &Study, work: &Work) -> Vec<Part> {
     let moving = 4 * study.system.declarations.n_elements() as u64;
+    let is_elsewhere = study.spec.training.ema_on == Keeping::Host && !study.device.is_cpu();
     let base = study.system.base.as_ref().map_or(0, |base| 4 * base.flat().elem_count() as u64);
     let mut parts = vec![
         part("weights that are trained", moving),
-        part("their moving average", moving),
+        part(AVERAGE, moving),
         part("moments of AdamW", 2 * moving),
         part("gradients", moving),
         part("images", study.images.pixels().len() as u64),
@@ -44,8 +46,12 @@ pub fn lasting(study: &Study, work: &Work) -> Vec<Part> {
         parts.push(part("latents", latents(study)));
         parts.push(part("texts", work.texts as u64 * latent.bytes_of_text()));
     }
+    // What is added up is the memory of the device that trains.
+    parts.retain(|part| !(is_elsewhere && part.what == AVERAGE));
     parts
 }
+
+const AVERAGE: &str = "their moving average";
 
 /// Means and deviations of all latents.
 fn latents(study: &Study) -> u64 {

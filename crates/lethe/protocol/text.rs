@@ -96,25 +96,6 @@ pub fn resolved_text(spec: &ProtocolSpec) -> Result<String> {
     toml::to_string(spec).context("the protocol could not be written as TOML")
 }
 
-/// Lines that differ between two resolved protocols, as `- before` and `+ after`.
-pub fn difference(before: &str, after: &str) -> String {
-    let lines = |text: &str| -> Vec<String> {
-        let mut section = String::new();
-        let mut lines = Vec::new();
-        for line in text.lines().filter(|line| !line.is_empty()) {
-            match line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-                Some(name) => section = format!("{name}."),
-                None => lines.push(format!("{section}{line}")),
-            }
-        }
-        lines
-    };
-    let (before, after) = (lines(before), lines(after));
-    let gone = before.iter().filter(|line| !after.contains(line)).map(|line| format!("  - {line}"));
-    let new = after.iter().filter(|line| !before.contains(line)).map(|line| format!("  + {line}"));
-    gone.chain(new).collect::<Vec<_>>().join("\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,12 +133,5 @@ mod tests {
         let error = spec(&["training.steps=many"]).unwrap_err().to_string();
         assert!(error.contains("training.steps"), "{error}");
         assert!(load("absent.toml", &[]).unwrap_err().to_string().contains("absent.toml"));
-    }
-
-    #[test]
-    fn differences_name_sections() {
-        let [a, b] = [["training.steps=7"], ["training.steps=8"]]
-            .map(|o| resolved_text(&spec(&o).unwrap()).unwrap());
-        assert_eq!(difference(&a, &b), "  - training.steps = 7\n  + training.steps = 8");
     }
 }

@@ -1,6 +1,7 @@
 //! The verbs, one file each, and how they speak.
 
 pub mod data;
+pub mod doctor;
 pub mod energy;
 pub mod mhn;
 pub mod models;

@@ -1,20 +1,46 @@
-//! `lethe report`: the page and the tables of a run, again.
+//! `lethe report`: the page and the tables of a run, again; and whether a run is whole.
 
 use super::say;
+use anyhow::Context;
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
 /// Make report.html and tables/*.csv of a run folder again, from its ledger alone: nothing is recomputed.
 #[derive(Args)]
-#[command(after_help = "Example:\n  lethe report runs/fashion")]
+#[command(
+    after_help = "Examples:\n  lethe report runs/fashion\n  lethe report check runs/fashion",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 pub struct Arguments {
     /// The run's folder, such as runs/fashion
-    folder: PathBuf,
+    #[arg(required = true)]
+    folder: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Say whether a run is complete and every file of it as it was written; nothing is changed.
+    ///
+    /// Protocol, data and weights are compared by their digests; every line of the ledger and every file of every
+    /// checkpoint by its own; ledger.parquet, the tables and the page with what is made of the ledger now.
+    ///
+    /// Exits with 0 if all is well, 75 if the run is not finished, 77 if something is not as it was written.
+    Check {
+        /// The run's folder
+        folder: PathBuf,
+    },
 }
 
 /// Writes it and names the page.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    say(&lethe::report::write(&arguments.folder)?.display().to_string());
+    if let Some(Command::Check { folder }) = &arguments.command {
+        return lethe::check::check(folder, say);
+    }
+    let folder = arguments.folder.as_ref().context("a run's folder")?;
+    say(&lethe::report::write(folder)?.display().to_string());
     Ok(())
 }

@@ -26,6 +26,9 @@ pub struct Arguments {
     /// The run's folder; runs/NAME by default
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
+    /// Go on with a run whose protocol was edited in this field since; the report will say so. May be given several times
+    #[arg(long, value_name = "FIELD")]
+    allow_change: Vec<String>,
 }
 
 /// Runs it and names the report on the last line.
@@ -36,7 +39,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let model = folder.join("model");
     let making = Place { folder: &model, interrupt: &interrupt };
     let study = arguments.protocol.study_making(spec, making)?;
-    let report = lethe::run::run(&study, &folder, &interrupt)?;
+    let report = lethe::run::run(&study, &folder, &arguments.allow_change, &interrupt)?;
     say(&report.display().to_string());
     Ok(())
 }

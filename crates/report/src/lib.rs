@@ -56,6 +56,22 @@ pub fn write(folder: impl AsRef<Path>) -> Result<PathBuf> {
     write_with(folder.as_ref(), Bootstrap::default())
 }
 
+/// The files of a report that are missing, or not what [`write()`] would make of the run folder now.
+///
+/// # Errors
+/// As [`write()`]; nothing is written.
+pub fn stale(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
+    let folder = folder.as_ref();
+    let page = page::render(&RunFolder::open(folder)?, Bootstrap::default())?;
+    let tables = page
+        .tables
+        .iter()
+        .map(|(name, table)| (folder.join("tables").join(name), table.to_csv().into_bytes()));
+    let expected = tables.chain([(folder.join("report.html"), page.html.into_bytes())]);
+    let is_stale = |(path, bytes): &(PathBuf, Vec<u8>)| fs::read(path).ok().as_ref() != Some(bytes);
+    Ok(expected.filter(is_stale).map(|(path, _)| path).collect())
+}
+
 fn write_with(folder: &Path, bootstrap: Bootstrap) -> Result<PathBuf> {
     let page = page::render(&RunFolder::open(folder)?, bootstrap)?;
     let tables = folder.join("tables");

@@ -168,6 +168,8 @@ impl Plan {
                 channels: if self.colour { 3 } else { 1 },
                 columns: COLUMNS,
             },
+            weights: None,
+            changes: Vec::new(),
         }
     }
 

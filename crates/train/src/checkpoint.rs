@@ -300,6 +300,19 @@ pub fn latest(folder: &Path) -> Result<Option<Checkpoint>, TrainError> {
         let path = folder.join(partial);
         remove(&path).map_err(|source| TrainError::Io { path, action: "remove", source })?;
     }
+    furthest(folder)
+}
+
+/// The furthest checkpoint in `folder`, if there is one; nothing is removed.
+///
+/// # Errors
+/// As [`latest`].
+pub fn furthest(folder: &Path) -> Result<Option<Checkpoint>, TrainError> {
+    let names = list(folder).map_err(|source| TrainError::Io {
+        path: folder.to_path_buf(),
+        action: "list",
+        source,
+    })?;
     let furthest = names.iter().filter(|name| name.starts_with("step-")).max();
     furthest.map(|name| Checkpoint::open(&folder.join(name))).transpose()
 }

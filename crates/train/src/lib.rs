@@ -17,6 +17,6 @@ pub use error::TrainError;
 pub use learning_rate::Decay;
 pub use optimizer::{Optimizer, flatten};
 pub use pixels::{Inputs, Pixels, sample_keys, to_tensor};
-pub use spec::{Precision, TrainingSpec};
+pub use spec::{Keeping, Precision, TrainingSpec};
 pub use state::{Position, Window};
 pub use trainer::{Job, Process, StepReport, Trainer, validation_loss};

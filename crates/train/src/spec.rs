@@ -16,6 +16,17 @@ pub enum Precision {
     Bf16,
 }
 
+/// Where the moving average of the weights is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keeping {
+    /// Beside the weights.
+    #[default]
+    Device,
+    /// In host memory: a GPU has room for one copy of the weights more, and each step sends them over.
+    Host,
+}
+
 /// How a task is learned; exactly what the protocol file says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -54,6 +65,9 @@ pub struct TrainingSpec {
     pub ema_half_life: f64,
     /// Share of the images seen so far that the half-life may not exceed: the average's warm-up. Default 0.05, EDM.
     pub ema_ramp_up: f64,
+    /// Where the average is kept: "device" (default), beside the weights, or "host": one copy of the weights less on a
+    /// GPU, for their way to the host in each step.
+    pub ema_on: Keeping,
     /// Whether half of the images are mirrored.
     pub flip: bool,
     /// w(t): "uniform" or { min-snr = 5.0 }.
@@ -87,6 +101,7 @@ impl Default for TrainingSpec {
             clip: 1.,
             ema_half_life: 100_000.,
             ema_ramp_up: 0.05,
+            ema_on: Keeping::Device,
             flip: false,
             weighting: Weighting::Uniform,
             checkpoint_every: 1_000,

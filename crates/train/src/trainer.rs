@@ -7,9 +7,9 @@ use crate::error::TrainError;
 use crate::learning_rate::rate;
 use crate::optimizer::{Optimizer, flatten};
 use crate::pixels::{Inputs, mirrored, sample_keys};
-use crate::spec::{Precision, TrainingSpec};
+use crate::spec::{Keeping, Precision, TrainingSpec};
 use crate::state::Position;
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use lethe_candlex::params::ParamStore;
 use lethe_candlex::rng::{Seed, StepKey};
 use lethe_candlex::tape::{Gradients, Tape, Value};
@@ -103,7 +103,8 @@ impl<'a, N: Network> Trainer<'a, N> {
     /// # Errors
     /// When the device refuses the tensors.
     pub fn start(job: Job<'a, N>, store: ParamStore) -> Result<Self, TrainError> {
-        let (average, optimizer) = (store.duplicate()?, Optimizer::new(&store)?);
+        let average = store.duplicate_on(average_device(job.spec, &store))?;
+        let optimizer = Optimizer::new(&store)?;
         Self::resumed(job, store, average, optimizer, Position::default())
     }
 
@@ -118,6 +119,9 @@ impl<'a, N: Network> Trainer<'a, N> {
         optimizer: Optimizer,
         position: Position,
     ) -> Result<Self, TrainError> {
+        let home = average_device(job.spec, &store);
+        let is_home = home.same_device(average.flat().device());
+        let average = if is_home { average } else { average.duplicate_on(home)? };
         let rounded_base = match (job.spec.precision, store.base()) {
             (Precision::Bf16, Some(base)) => Some(Arc::new(base.rounded(DType::BF16, None)?)),
             _ => None,
@@ -130,9 +134,21 @@ impl<'a, N: Network> Trainer<'a, N> {
         &self.store
     }
 
-    /// What the task leaves: the moving average of the weights, or the weights where none is kept.
+    /// What the task leaves, where it is kept: the moving average of the weights, or the weights where there is none.
     pub fn result(&self) -> &ParamStore {
         if self.job.spec.ema_half_life > 0. { &self.average } else { &self.store }
+    }
+
+    /// `f` of what the task leaves, on the device that trains; a copy for the time being, where it is kept elsewhere.
+    ///
+    /// # Errors
+    /// When the device refuses the copy.
+    pub fn with_result<R>(&self, f: impl FnOnce(&ParamStore) -> R) -> Result<R, TrainError> {
+        let (result, device) = (self.result(), self.store.flat().device());
+        if result.flat().device().same_device(device) {
+            return Ok(f(result));
+        }
+        Ok(f(&result.duplicate_on(device)?))
     }
 
     /// The average, whether or not it is the result.
@@ -298,7 +314,8 @@ impl<'a, N: Network> Trainer<'a, N> {
                 .min(self.position.images_seen as f64 * spec.ema_ramp_up)
                 .max(1e-8);
             let weight = 1. - libm::exp2(-(batch as f64) / half_life);
-            lerp(self.average.flat(), self.store.flat(), weight, 1.)?;
+            let weights = self.store.flat().to_device(self.average.flat().device())?;
+            lerp(self.average.flat(), &weights, weight, 1.)?;
         }
         Ok(())
     }
@@ -346,7 +363,15 @@ impl<'a, N: Network> Trainer<'a, N> {
         if ids.is_empty() {
             return Ok(None);
         }
-        validation_loss(&self.job, self.result(), ids).map(Some)
+        self.with_result(|store| validation_loss(&self.job, store, ids))?.map(Some)
+    }
+}
+
+/// Where the average of what `store` holds is kept.
+fn average_device<'s>(spec: &TrainingSpec, store: &'s ParamStore) -> &'s Device {
+    match spec.ema_on {
+        Keeping::Device => store.flat().device(),
+        Keeping::Host => &Device::Cpu,
     }
 }
 

@@ -45,6 +45,12 @@ fn facts(manifest: &RunManifest, context: &Context<'_>) -> Table {
             data.digest
         ),
     );
+    if let Some(weights) = &manifest.weights {
+        row("weights before task 1", format!("digest {weights}"));
+    }
+    for change in &manifest.changes {
+        row("protocol edited on the way", change.clone());
+    }
     let runs: Vec<String> =
         manifest.runs.iter().map(|run| format!("{} (seed {})", run.run, run.seed)).collect();
     row("runs", runs.join(", "));

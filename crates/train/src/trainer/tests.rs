@@ -157,6 +157,22 @@ fn resuming_changes_no_bit() {
     assert_eq!(unbroken, resumed);
 }
 
+/// On one device both places hold the same numbers, and the average has storage of its own.
+#[test]
+fn an_average_on_the_host_is_the_same_average() {
+    let trained = |ema_on| {
+        trained_by(TrainingSpec { ema_on, ..spec() }, TINY, false, |mut trainer| {
+            (0..20).for_each(|step| _ = trainer.step(&batch(step)).unwrap());
+            assert!(trainer.result().flat().device().is_cpu());
+            assert_ne!(bits(trainer.weights()), bits(trainer.result()));
+            let evaluated = trainer.with_result(bits).unwrap();
+            assert_eq!(evaluated, bits(trainer.result()));
+            (evaluated, trainer.validate(&[0, 1, 2, 3]).unwrap().unwrap().to_bits())
+        })
+    };
+    assert_eq!(trained(Keeping::Device), trained(Keeping::Host));
+}
+
 /// Ten images in parts of one, of three and of four, of which the last are smaller.
 #[test]
 fn a_batch_in_parts_takes_the_same_steps() {

@@ -1,0 +1,206 @@
+//! Whether a run is complete, and every file of it as it was written: what one asks before believing its numbers.
+
+use crate::exit::{Fault, in_words};
+use crate::learn::{Place, TaskState};
+use crate::session::{Standing, standing};
+use anyhow::{Context, Result, anyhow, ensure};
+use lethe_ledger::{
+    ExampleTable, Ledger, Measurement, RunManifest, TrainingLog, TrainingRecord, write_parquet,
+};
+use lethe_train::checkpoint;
+use std::fs;
+use std::path::Path;
+
+/// What is looked at, together.
+struct Looking<'a> {
+    folder: &'a Path,
+    manifest: RunManifest,
+    standing: Standing,
+    /// Whether every stage is finished.
+    is_complete: bool,
+}
+
+/// A lesson of the run, and what its stages are called.
+struct Expected {
+    place: Place,
+    stages: [String; 2],
+}
+
+/// Looks at the run in `folder` and tells each finding in a line; changes nothing.
+///
+/// # Errors
+/// 66 where there is no run, 73 where another process holds it, 75 where it is not finished, and 77 where something is not
+/// as it was written; the lines say what.
+pub fn check(folder: &Path, tell: impl Fn(&str)) -> Result<()> {
+    let manifest = RunManifest::load(folder.join("run.json")).map_err(|error| match error {
+        lethe_ledger::Error::Io { .. } => Fault::Missing
+            .because(anyhow!("{error}; expected the folder of a run, such as runs/fashion")),
+        other => other.into(),
+    })?;
+    let standing = standing(folder)?;
+    let missing = missing(&manifest, &standing);
+    let looking = Looking { folder, manifest, standing, is_complete: missing.is_empty() };
+    let mut damages = 0;
+    let mut told = |what: &str, outcome: Result<String>| match outcome {
+        Ok(words) => tell(&format!("ok   {what}: {words}")),
+        Err(error) => {
+            damages += 1;
+            tell(&format!("BAD  {what}: {}", in_words(&error)));
+        }
+    };
+    told("protocol and data", looking.digests());
+    told("ledger.jsonl", looking.ledger());
+    told("training.jsonl", looking.training());
+    told("checkpoints", looking.checkpoints());
+    if looking.is_complete {
+        told("ledger.parquet", looking.parquet());
+        told("report.html and tables", looking.report());
+    }
+    if damages > 0 {
+        return Err(Fault::Untrustworthy.because(anyhow!(
+            "{}: {damages} of the above are not as they were written",
+            folder.display()
+        )));
+    }
+    if let Some(next) = missing.first() {
+        return Err(Fault::Interrupted.because(anyhow!(
+            "{}: not finished: {} stages are left, the next is {next}; run the same command again",
+            folder.display(),
+            missing.len()
+        )));
+    }
+    tell("the run is complete, and every file of it is as it was written");
+    Ok(())
+}
+
+/// Every lesson of a run, in the order of learning.
+fn lessons(manifest: &RunManifest) -> Vec<Expected> {
+    let lesson = |place: Place| {
+        let name = format!("{}/{}/task-{}", place.run, place.arm, place.task);
+        let stages = [format!("{name}/train"), format!("{name}/measure")];
+        Expected { place, stages }
+    };
+    let mut all = Vec::new();
+    for run in &manifest.runs {
+        let first = Place::first(run.seed);
+        let later = |arm: &String, task: u32| Place { arm: arm.clone(), task, ..first.clone() };
+        all.push(lesson(first.clone()));
+        for arm in &manifest.arms {
+            all.extend((2..=manifest.tasks.len() as u32).map(|task| lesson(later(arm, task))));
+        }
+    }
+    all
+}
+
+/// Stages that are not finished.
+fn missing(manifest: &RunManifest, standing: &Standing) -> Vec<String> {
+    let data = manifest.runs.iter().map(|run| format!("{}/data", run.run));
+    let lessons = lessons(manifest).into_iter().flat_map(|lesson| lesson.stages);
+    data.chain(lessons).filter(|stage| !standing.done.contains(stage)).collect()
+}
+
+impl Looking<'_> {
+    fn digests(&self) -> Result<String> {
+        let Self { manifest, standing, .. } = self;
+        let path = self.folder.join("protocol.toml");
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        ensure!(text == manifest.protocol, "protocol.toml is not the protocol in run.json");
+        let pairs = [
+            ("protocol", standing.protocols.first(), Some(&manifest.protocol_digest)),
+            ("data", Some(&standing.data), Some(&manifest.data.digest)),
+            ("weights", standing.weights.as_ref(), manifest.weights.as_ref()),
+        ];
+        for (what, progress, run) in pairs {
+            ensure!(
+                progress == run,
+                "the digest of the {what} is {} in progress.json and {} in run.json",
+                progress.map_or("none", String::as_str),
+                run.map_or("none", String::as_str)
+            );
+        }
+        let changes = match manifest.changes.len() {
+            0 => String::new(),
+            n => format!("; edits of the protocol on the way: {n}"),
+        };
+        Ok(format!(
+            "protocol {:.12}…, data {:.12}…{changes}",
+            manifest.protocol_digest, manifest.data.digest
+        ))
+    }
+
+    /// A journal of a finished run ends where it was committed last; one of an unfinished run may be longer.
+    fn expect_length(&self, name: &str, committed: u64) -> Result<()> {
+        let path = self.folder.join(name);
+        let length = fs::metadata(&path).with_context(|| path.display().to_string())?.len();
+        let fits = length == committed || (!self.is_complete && length > committed);
+        ensure!(fits, "expected {committed} bytes, got {length}");
+        Ok(())
+    }
+
+    fn measurements(&self) -> Result<Vec<Measurement>> {
+        let path = self.folder.join("ledger.jsonl");
+        let read =
+            if self.is_complete { Ledger::read(path)? } else { Ledger::read_committed(path)?.0 };
+        Ok(read)
+    }
+
+    fn ledger(&self) -> Result<String> {
+        self.expect_length("ledger.jsonl", self.standing.journals.ledger)?;
+        let measurements = self.measurements()?;
+        let numbers: usize = measurements.iter().map(|one| one.values.len()).sum();
+        Ok(format!("{numbers} numbers in {} lines", measurements.len()))
+    }
+
+    fn training(&self) -> Result<String> {
+        self.expect_length("training.jsonl", self.standing.journals.training)?;
+        let records: Vec<TrainingRecord> =
+            TrainingLog::read_committed(self.folder.join("training.jsonl"))?.0;
+        Ok(format!("{} lines", records.len()))
+    }
+
+    /// Every finished lesson left one, whole, and of this run.
+    fn checkpoints(&self) -> Result<String> {
+        let mut whole = 0;
+        for Expected { place, stages: [trained, _] } in lessons(&self.manifest) {
+            if !self.standing.done.contains(&trained) {
+                continue;
+            }
+            let folder = place.folder(self.folder);
+            let found = checkpoint::furthest(&folder)?
+                .with_context(|| format!("{}: the checkpoint is gone", folder.display()))?;
+            let state: TaskState = found.state()?;
+            let is_ours = state.place == place
+                && state.data == self.standing.data
+                && self.standing.protocols.contains(&state.protocol);
+            ensure!(is_ours, "{}: it is of another run", found.path().display());
+            whole += 1;
+        }
+        Ok(format!("{whole}, every file of the digest that it was written with"))
+    }
+
+    /// Written again beside, and compared.
+    fn parquet(&self) -> Result<String> {
+        let examples = ExampleTable::load(self.folder.join("examples.json"))?;
+        let temporary = tempfile::tempdir().map_err(|error| Fault::Disk.because(error))?;
+        let again = temporary.path().join("ledger.parquet");
+        write_parquet(&again, &self.manifest, &examples, &self.measurements()?)?;
+        let path = self.folder.join("ledger.parquet");
+        let kept = fs::read(&path).with_context(|| path.display().to_string())?;
+        ensure!(
+            kept == fs::read(&again)?,
+            "it is not what is made of run.json, examples.json and ledger.jsonl"
+        );
+        Ok("the ledger's numbers".into())
+    }
+
+    fn report(&self) -> Result<String> {
+        let stale = lethe_report::stale(self.folder)?;
+        let names: Vec<String> = stale.iter().map(|path| path.display().to_string()).collect();
+        ensure!(
+            stale.is_empty(),
+            "not what is made of the ledger now: {}; `lethe report` writes them again",
+            names.join(", ")
+        );
+        Ok("what is made of the ledger".into())
+    }
+}
