@@ -15,7 +15,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// and what should be replayed?
 ///
 /// Exit codes: 0 done · 64 usage or protocol · 65 bad data · 66 missing input · 70 a fault of lethe itself ·
-/// 73 the run is held by another process, or does not fit (plan) · 74 the disk refused · 75 interrupted: the same command goes on ·
+/// 73 the run is held by another process, or does not fit (plan) · 74 the disk refused ·
+/// 75 interrupted, or not finished (report check): the same command goes on ·
 /// 76 training diverged · 77 something is not as it was written.
 #[derive(Parser)]
 #[command(name = "lethe", version, max_term_width = 100)]
