@@ -133,7 +133,7 @@ fn adapters_are_trained_alone_and_added_into_a_whole_model() {
     let weights = "unet/diffusion_pytorch_model.safetensors";
     let (mut before, mut after) =
         (open(&place.path("base/model").join(weights)), open(&kept.join(weights)));
-    let mut adapters = open(&kept.join("lora/pytorch_lora_weights.safetensors"));
+    let adapters = open(&kept.join("lora/pytorch_lora_weights.safetensors"));
     let values = |file: &mut WeightFile, name: &str| {
         file.tensor(name).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap()
     };

@@ -128,7 +128,7 @@ fn its_frozen_parts_equal_diffusers_and_transformers() {
         ("text", &["text.ids", "text.last_hidden_state"][..]),
         ("vae", &["vae.image", "vae.mean", "vae.logvar", "vae.decode_in", "vae.decode_out"]),
     ] {
-        let mut file = WeightFile::open(&golden(&format!("latent/{file}.safetensors"))).unwrap();
+        let file = WeightFile::open(&golden(&format!("latent/{file}.safetensors"))).unwrap();
         tensors.extend(names.iter().map(|&name| (name, file.tensor(name).unwrap())));
     }
     let folder = tempfile::tempdir().unwrap();

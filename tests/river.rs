@@ -501,13 +501,13 @@ fn energies_of_ones_own_arrays_are_written() {
         command
     };
     succeed(&mut run(&["--inverse-temperature", "2", "--form", "dot"]));
-    let mut file = WeightFile::open(&place.path("e.safetensors")).unwrap();
+    let file = WeightFile::open(&place.path("e.safetensors")).unwrap();
     let energy = file.tensor("energy").unwrap().to_vec1::<f64>().unwrap();
     let expected = 0.5 - (2f64.exp() + 1. + 6f64.exp()).ln() / 2.;
     assert!((energy[0] - expected).abs() <= 1e-14);
     assert_eq!(file.names().collect::<Vec<_>>(), ["energy", "entropy", "gradient", "retrieved"]);
     succeed(&mut run(&["--inverse-temperature", "2", "--form", "distance", "--leave-one-out"]));
-    let mut file = WeightFile::open(&place.path("e.safetensors")).unwrap();
+    let file = WeightFile::open(&place.path("e.safetensors")).unwrap();
     let energy = file.tensor("energy").unwrap().to_vec1::<f64>().unwrap();
     // Query 0 leaves pattern 0 out: squared distances 2 and 13 remain.
     assert!((energy[0] + (0.5 * ((-2f64).exp() + (-13f64).exp())).ln() / 2.).abs() <= 1e-14);

@@ -79,7 +79,7 @@ pub fn kept<const N: usize>(
 }
 
 fn read<const N: usize>(path: &Path, names: [&str; N]) -> Option<[Tensor; N]> {
-    let mut file = WeightFile::open(path).ok()?;
+    let file = WeightFile::open(path).ok()?;
     let tensors = names.map(|name| file.tensor(name).ok()?.to_dtype(DType::F32).ok());
     let tensors: [Tensor; N] = tensors.into_iter().collect::<Option<Vec<_>>>()?.try_into().ok()?;
     let found: Vec<_> = names.into_iter().zip(tensors.iter().cloned()).collect();

@@ -5,6 +5,7 @@
 
 use crate::changes::{self, Edit};
 use crate::exit::Fault;
+use crate::meter::note;
 use crate::study::Study;
 use anyhow::{Context, Result, anyhow};
 use lethe_ledger::{Ledger, Measurement, TrainingLog, TrainingRecord, digest, durable};
@@ -66,7 +67,15 @@ pub struct Session {
     /// What is measured and what training said, once a stage has said where they go on.
     journals: Option<Journals>,
     /// Held until the session ends; the operating system lets go of it when the process dies.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Session {
+    /// Who ends in order leaves no name in the lock.
+    fn drop(&mut self) {
+        // A name that stays tells the next one of a holder that is gone, no more.
+        let _ = self.lock.set_len(0);
+    }
 }
 
 impl Session {
@@ -80,7 +89,7 @@ impl Session {
         })?;
         let lock = lock(&folder.join("lock"))?;
         let progress = begin_or_continue(folder, study, allowed)?;
-        Ok(Self { folder: folder.to_path_buf(), progress, journals: None, _lock: lock })
+        Ok(Self { folder: folder.to_path_buf(), progress, journals: None, lock })
     }
 
     /// The folder.
@@ -150,6 +159,16 @@ impl Session {
     /// # Errors
     /// When they are shorter than that: the files do not belong together.
     pub fn resume_stage(&mut self, at: Offsets) -> Result<()> {
+        for (name, at) in [("ledger.jsonl", at.ledger), ("training.jsonl", at.training)] {
+            let path = self.folder.join(name);
+            let more = fs::metadata(&path).map_or(0, |found| found.len().saturating_sub(at));
+            if more > 0 {
+                note(&format!(
+                    "{}: {more} bytes were not committed when the run ended; they are cut and come again",
+                    path.display()
+                ));
+            }
+        }
         self.journals = Some(Journals {
             ledger: Ledger::resume(self.folder.join("ledger.jsonl"), at.ledger)?,
             training: TrainingLog::resume(self.folder.join("training.jsonl"), at.training)?,
@@ -174,6 +193,13 @@ fn lock(path: &Path) -> Result<File> {
         )?;
     if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
         return Err(held(path, file));
+    }
+    let mut before = String::new();
+    // Who held it before is worth a line, not a failure.
+    let _ = file.read_to_string(&mut before);
+    if !before.trim().is_empty() {
+        let folder = path.parent().unwrap_or(path).display();
+        note(&format!("{folder}: taken over from {}, which did not end in order", before.trim()));
     }
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let write = |file: &mut File| {

@@ -7,7 +7,7 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The format's own bound on the header.
@@ -101,7 +101,7 @@ impl WeightFile {
     ///
     /// # Errors
     /// [`WeightsError::NoTensor`], [`WeightsError::Tensor`] for a type that is no number, [`WeightsError::Io`].
-    pub fn for_each(&mut self, name: &str, mut visit: impl FnMut(f64)) -> Result<(), WeightsError> {
+    pub fn for_each(&self, name: &str, mut visit: impl FnMut(f64)) -> Result<(), WeightsError> {
         self.for_each_chunk(name, |_, numbers| {
             numbers.for_each(&mut visit);
             Ok(())
@@ -110,7 +110,7 @@ impl WeightFile {
 
     /// A tensor's bytes as they lie in the file, `CHUNK` of them at a time, each chunk with its numbers.
     pub(super) fn for_each_chunk(
-        &mut self,
+        &self,
         name: &str,
         mut visit: impl FnMut(&[u8], &mut dyn Iterator<Item = f64>) -> Result<(), WeightsError>,
     ) -> Result<(), WeightsError> {
@@ -120,24 +120,52 @@ impl WeightFile {
             reason: format!("type {:?} is not read", info.dtype),
         })?;
         let (from, to) = info.data_offsets;
-        let io = |source| WeightsError::Io { path: self.path.clone(), action: "read", source };
-        self.file.seek(SeekFrom::Start(self.start + from as u64)).map_err(io)?;
         let mut chunk = vec![0; CHUNK.min(to - from)];
-        let mut left = to - from;
-        while left > 0 {
-            let bytes = &mut chunk[..left.min(CHUNK)];
-            self.file.read_exact(bytes).map_err(io)?;
+        for at in (from..to).step_by(CHUNK) {
+            let bytes = &mut chunk[..CHUNK.min(to - at)];
+            self.read_at(at, bytes)?;
             visit(bytes, &mut bytes.chunks_exact(info.dtype.bitsize() / 8).map(convert))?;
-            left -= bytes.len();
         }
         Ok(())
+    }
+
+    /// A tensor's numbers of 32 bits, read to where they are wanted; `numbers` has as many as the tensor.
+    ///
+    /// `visit` sees each part of them, from the position that it is told.
+    pub(super) fn read_narrow(
+        &self,
+        info: &TensorInfo,
+        numbers: &mut [f32],
+        mut visit: impl FnMut(usize, &[f32]),
+    ) -> Result<(), WeightsError> {
+        for (at, part) in numbers.chunks_mut(CHUNK / 4).enumerate() {
+            self.read_at(info.data_offsets.0 + at * CHUNK, bytemuck::cast_slice_mut(part))?;
+            part.iter_mut().for_each(|x| *x = f32::from_bits(u32::from_le(x.to_bits())));
+            visit(at * CHUNK / 4, part);
+        }
+        Ok(())
+    }
+
+    /// Bytes of the tensors from `at`; several threads may read at once.
+    fn read_at(&self, at: usize, bytes: &mut [u8]) -> Result<(), WeightsError> {
+        let io = |source| WeightsError::Io { path: self.path.clone(), action: "read", source };
+        let at = self.start + at as u64;
+        #[cfg(unix)]
+        return std::os::unix::fs::FileExt::read_exact_at(&self.file, bytes, at).map_err(io);
+        #[cfg(not(unix))]
+        {
+            use std::io::{Seek, SeekFrom};
+            // A handle of its own: its position is not shared.
+            let mut file = File::open(&self.path).map_err(io)?;
+            file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(bytes)).map_err(io)
+        }
     }
 
     /// A tensor as 64-bit floats.
     ///
     /// # Errors
     /// As [`WeightFile::for_each`].
-    pub fn tensor(&mut self, name: &str) -> Result<Tensor, WeightsError> {
+    pub fn tensor(&self, name: &str) -> Result<Tensor, WeightsError> {
         let shape = self.info(name)?.shape.clone();
         let mut values = Vec::with_capacity(shape.iter().product());
         self.for_each(name, |value| values.push(value))?;

@@ -3,6 +3,7 @@
 use super::{Fault, WeightFile, WeightsError};
 use crate::params::{Declaration, Declarations, ParamStore, Values};
 use candle_core::{DType, Device};
+use rayon::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,21 +33,30 @@ pub fn load<Name: Into<Option<String>>>(
     dtype: DType,
     device: &Device,
 ) -> Result<Loaded, WeightsError> {
-    let mut files =
-        paths.iter().map(|path| WeightFile::open(path)).collect::<Result<Vec<_>, _>>()?;
+    let files = paths.iter().map(|path| WeightFile::open(path)).collect::<Result<Vec<_>, _>>()?;
     let (found, mut faults) = index(&files, |name| rename(name).into());
     let file_type = prevailing_type(&files, &found);
-    // A configuration that asks for more than the files hold must not ask the machine for it.
-    let n = declarations.n_elements().min(held(&files));
-    let mut values = Values::with_capacity(n, dtype);
+    let mut fitting = Vec::new();
     for declaration in declarations.as_slice() {
         match found.get(&declaration.name) {
             None => faults.push(missing(declaration, declarations, &found)),
-            Some((file, name)) => {
-                read(&mut files[*file], name, declaration, file_type, &mut values, &mut faults)?
-            }
+            Some((file, name)) => match fit(&files[*file], name, declaration, file_type)? {
+                Ok(tensor) => fitting.push(tensor),
+                Err(fault) => faults.push(fault),
+            },
         }
     }
+    let (values, unsound) = match dtype {
+        DType::F64 => {
+            let (values, unsound) = read(&fitting, |tensor, place| tensor.wide(place))?;
+            (Values::Wide(values), unsound)
+        }
+        _ => {
+            let (values, unsound) = read(&fitting, |tensor, place| tensor.narrow(place))?;
+            (Values::Narrow(values), unsound)
+        }
+    };
+    faults.extend(unsound);
     faults.extend(unclaimed(declarations, &found));
     let path = paths.first().map_or_else(|| Path::new("").to_path_buf(), PathBuf::clone);
     if !faults.is_empty() {
@@ -76,12 +86,6 @@ pub(super) fn index(
         }
     }
     (found, faults)
-}
-
-/// Numbers in all files.
-fn held(files: &[WeightFile]) -> usize {
-    let infos = files.iter().flat_map(|file| file.names().filter_map(|name| file.info(name).ok()));
-    infos.map(|info| info.shape.iter().product::<usize>()).sum()
 }
 
 /// The floating type that most of the tensors in `found` have.
@@ -121,57 +125,106 @@ fn closeness(a: &str, b: &str) -> f64 {
     strsim::normalized_levenshtein(a, b)
 }
 
-fn read(
-    file: &mut WeightFile,
-    name: &str,
-    declaration: &Declaration,
-    file_type: Dtype,
-    values: &mut Values,
-    faults: &mut Vec<Fault>,
-) -> Result<(), WeightsError> {
-    let info = file.info(name)?;
-    if info.shape != declaration.shape {
-        faults.push(other_shape(name, declaration, info));
-        return Ok(());
-    }
-    if info.dtype != file_type {
-        faults.push(other_type(name, file_type, info));
-        return Ok(());
-    }
-    let (start, mut bad) = (values.len(), None);
-    file.for_each_chunk(name, |bytes, numbers| {
-        let from = values.len();
-        let found = match values {
-            // As most files are, and most networks: no number is looked at alone.
-            Values::Narrow(values) if file_type == Dtype::F32 => narrow(bytes, values),
-            _ => numbers.fold(None, |bad, value| {
-                values.push(value);
-                bad.or_else(|| (!value.is_finite()).then(|| (values.len() - 1 - from, value)))
-            }),
-        };
-        bad = bad.or(found.map(|(position, value)| (from - start + position, value)));
-        Ok(())
-    })?;
-    if let Some((position, value)) = bad {
-        faults.push(Fault::NotFinite {
-            name: name.to_string(),
-            index: unravel(position, &declaration.shape),
-            value,
-        });
-    }
-    Ok(())
+/// A tensor of a file that has the shape and type which the network asks for.
+struct Fitting<'a> {
+    file: &'a WeightFile,
+    name: &'a str,
+    info: &'a TensorInfo,
 }
 
-/// Adds numbers of 32 bits; the first that is not finite, and its position among them.
-fn narrow(bytes: &[u8], values: &mut Vec<f32>) -> Option<(usize, f64)> {
-    let (from, (words, _)) = (values.len(), bytes.as_chunks::<4>());
-    values.extend(words.iter().map(|&word| f32::from_le_bytes(word)));
-    let added = &values[from..];
+fn fit<'a>(
+    file: &'a WeightFile,
+    name: &'a str,
+    declaration: &Declaration,
+    file_type: Dtype,
+) -> Result<Result<Fitting<'a>, Fault>, WeightsError> {
+    let info = file.info(name)?;
+    Ok(if info.shape != declaration.shape {
+        Err(other_shape(name, declaration, info))
+    } else if info.dtype != file_type {
+        Err(other_type(name, file_type, info))
+    } else {
+        Ok(Fitting { file, name, info })
+    })
+}
+
+/// The first number of a tensor that is not finite, and its position.
+type Unsound = Option<(usize, f64)>;
+
+/// The numbers of all tensors one after another, each read by `of_tensor` to where it is wanted, several at once; and what
+/// is not finite among them.
+///
+/// No more is taken than the files hold: their headers were measured against their lengths.
+fn read<T: Copy + Default + Send>(
+    tensors: &[Fitting],
+    of_tensor: impl Fn(&Fitting, &mut [T]) -> Result<Unsound, WeightsError> + Sync,
+) -> Result<(Vec<T>, Vec<Fault>), WeightsError> {
+    let length = |tensor: &Fitting| tensor.info.shape.iter().product::<usize>();
+    let mut values = vec![T::default(); tensors.iter().map(length).sum()];
+    let mut places = Vec::with_capacity(tensors.len());
+    let mut rest = values.as_mut_slice();
+    for tensor in tensors {
+        let (place, behind) = rest.split_at_mut(length(tensor));
+        places.push(place);
+        rest = behind;
+    }
+    let outcomes: Vec<Result<Unsound, WeightsError>> = tensors
+        .par_iter()
+        .zip(places)
+        .with_max_len(1)
+        .map(|(tensor, place)| of_tensor(tensor, place))
+        .collect();
+    let mut faults = Vec::new();
+    for (tensor, outcome) in tensors.iter().zip(outcomes) {
+        if let Some((position, value)) = outcome? {
+            let (name, index) = (tensor.name.to_string(), unravel(position, &tensor.info.shape));
+            faults.push(Fault::NotFinite { name, index, value });
+        }
+    }
+    Ok((values, faults))
+}
+
+impl Fitting<'_> {
+    /// Into 32 bits: where the file has them too, as most do, no number is looked at alone.
+    fn narrow(&self, place: &mut [f32]) -> Result<Unsound, WeightsError> {
+        if self.info.dtype != Dtype::F32 {
+            return self.converted(place, |x| x as f32);
+        }
+        let mut unsound = None;
+        self.file.read_narrow(self.info, place, |from, numbers| {
+            unsound = unsound
+                .or_else(|| first_unsound(numbers).map(|at| (from + at, f64::from(numbers[at]))));
+        })?;
+        Ok(unsound)
+    }
+
+    fn wide(&self, place: &mut [f64]) -> Result<Unsound, WeightsError> {
+        self.converted(place, |x| x)
+    }
+
+    fn converted<T>(
+        &self,
+        place: &mut [T],
+        convert: impl Fn(f64) -> T,
+    ) -> Result<Unsound, WeightsError> {
+        let (mut places, mut unsound) = (place.iter_mut().enumerate(), None);
+        self.file.for_each(self.name, |value| {
+            if let Some((at, place)) = places.next() {
+                *place = convert(value);
+                unsound = unsound.or_else(|| (!value.is_finite()).then_some((at, value)));
+            }
+        })?;
+        Ok(unsound)
+    }
+}
+
+/// Position of the first number that is not finite.
+fn first_unsound(numbers: &[f32]) -> Option<usize> {
     // Whole blocks first: a search that may end at any number is not done in vectors.
     let is_finite = |block: &[f32]| block.iter().fold(true, |all, x| all & x.is_finite());
-    let block = added.chunks(1024).position(|block| !is_finite(block))?;
-    let position = (block * 1024..).zip(&added[block * 1024..]).find(|(_, x)| !x.is_finite());
-    position.map(|(position, &value)| (position, f64::from(value)))
+    let block = numbers.chunks(1024).position(|block| !is_finite(block))?;
+    let within = numbers[block * 1024..].iter().position(|x| !x.is_finite())?;
+    Some(block * 1024 + within)
 }
 
 /// `name` in the file has another shape than the network's.

@@ -18,14 +18,14 @@ fn read_golden(folder: &Path) -> (ClipTextConfig, ClipTextEncoder, Loaded) {
 
 /// Ids of the first `texts` stated prompts, as far as `tokens`.
 fn ids(texts: usize, tokens: usize) -> Vec<Vec<u32>> {
-    let mut file = WeightFile::open(&golden("text.safetensors")).unwrap();
+    let file = WeightFile::open(&golden("text.safetensors")).unwrap();
     let rows = file.tensor("text.ids").unwrap().to_vec2::<f64>().unwrap();
     rows[..texts].iter().map(|row| row[..tokens].iter().map(|&id| id as u32).collect()).collect()
 }
 
 /// max|a − b| / max|b|.
 fn distance(found: &Tensor, name: &str) -> f64 {
-    let mut file = WeightFile::open(&golden("text.safetensors")).unwrap();
+    let file = WeightFile::open(&golden("text.safetensors")).unwrap();
     let (found, expected) = (found.to_dtype(DType::F64).unwrap(), file.tensor(name).unwrap());
     assert_eq!(found.dims(), expected.dims());
     let most = |t: &Tensor| t.abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
