@@ -90,6 +90,7 @@ fn command(racer: &Racer) -> Result<(Command, String)> {
             let script = match *case {
                 "theory" => "peer_theory.py",
                 case if case.starts_with("sd-") => "peer_latent.py",
+                case if case.starts_with("op-") => "peer_operation.py",
                 _ => "peer.py",
             };
             let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches").join(script);

@@ -9,6 +9,7 @@ mod child;
 mod energy;
 mod latent;
 mod network;
+mod operation;
 mod table;
 mod theory;
 mod yardstick;
@@ -18,6 +19,7 @@ use child::{Child, Racer};
 use clap::Parser;
 use latent::Task;
 use lethe_kernels::hopfield_energy::Form;
+use operation::Operation;
 use std::path::{Path, PathBuf};
 use table::Row;
 
@@ -64,6 +66,8 @@ enum Work {
     Energy(Form),
     /// Stable Diffusion's U-Net.
     Latent(latent::Task, latent::Size),
+    /// One operation, forward and backward, so many times.
+    Operation(Operation, usize),
     /// The solvable setting in closed form.
     Theory,
 }
@@ -73,7 +77,10 @@ impl Work {
     fn peers(self) -> &'static [&'static str] {
         match self {
             Self::Train | Self::Sample(_) => &["nchw", "nhwc"],
-            Self::Energy(_) => &["rows"],
+            Self::Operation(Operation::Convolution { .. } | Operation::GroupNorm { .. }, _) => {
+                &["nchw", "nhwc"]
+            }
+            Self::Energy(_) | Self::Operation(..) => &["rows"],
             // Where its libraries bring the layout to themselves, one is enough.
             Self::Latent(latent::Task::Load, _) => &["nchw"],
             Self::Latent(..) => &["nchw", "nhwc"],
@@ -130,7 +137,7 @@ fn cases() -> Vec<Case> {
         giga_operations,
         rounds: 5,
     };
-    vec![
+    let mut cases = vec![
         training("train-small-b32", "small", 32, SMALL),
         training("train-cifar-b16", "cifar", 16, CIFAR),
         sampling("sample-small-b16", "small", 16, SMALL),
@@ -149,7 +156,32 @@ fn cases() -> Vec<Case> {
             giga_operations: 2000. * 14. * 2. * 13. * 50. * 50. / 1e9,
             rounds: 7,
         },
-    ]
+    ];
+    cases.extend(operations());
+    cases
+}
+
+/// At the sizes of google/ddpm-cifar10-32 in batches of 16, and of Stable Diffusion v1.5.
+fn operations() -> Vec<Case> {
+    use Operation::{Attention, Convolution, Geglu, GroupNorm, LayerNorm, Optimizer};
+    let all = [
+        ("op-conv3", 4, Convolution { batch: 16, side: 32, channels: 128 }),
+        ("op-conv3-few", 4, Convolution { batch: 2, side: 8, channels: 640 }),
+        ("op-group-norm", 10, GroupNorm { batch: 16, side: 32, channels: 128 }),
+        ("op-layer-norm", 10, LayerNorm { tokens: 4096, channels: 320 }),
+        ("op-attention", 10, Attention { batch: 16, tokens: 256, heads: 1, depth: 256 }),
+        ("op-attention-long", 2, Attention { batch: 1, tokens: 1024, heads: 8, depth: 40 }),
+        ("op-geglu", 10, Geglu { tokens: 1024, channels: 1280 }),
+        ("op-optimizer", 2, Optimizer { numbers: 35_746_307 }),
+    ];
+    let case = |(name, times, operation): (&'static str, usize, Operation)| Case {
+        name,
+        work: Work::Operation(operation, times),
+        network: None,
+        giga_operations: times as f64 * operation.giga_operations(),
+        rounds: 7,
+    };
+    all.into_iter().map(case).collect()
 }
 
 fn main() -> Result<()> {
@@ -209,6 +241,10 @@ fn serve(case: &Case, folder: &Path, quick: bool) -> Result<()> {
         (Work::Latent(task, size), _) => {
             latent::serve(task, if quick { size.quick() } else { size }, folder)
         }
+        (Work::Operation(operation, times), _) => match quick {
+            true => operation::serve(operation.quick(), 1, folder),
+            false => operation::serve(operation, times, folder),
+        },
         (Work::Energy(form), _) => energy::serve(form, folder, quick),
         (Work::Theory, _) => theory::serve(folder, quick),
         (_, None) => bail!("{}: a case without a network", case.name),

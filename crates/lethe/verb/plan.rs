@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 ///
 /// The work is counted from the protocol and its data; the pace is measured on a few real training steps and network
 /// evaluations of this model on this device; memory is what the protocol says exactly, and the peak of those steps; disk
-/// is what each file will hold. It takes about a minute at most, beside reading the data and the model, and keeps
+/// is what each file will hold. It takes seconds where a step does, minutes for the whole of Stable Diffusion, and keeps
 /// nothing: a model that [latent.make] asks for is made in a temporary folder, of one step.
 ///
 /// Not counted: energies and the report, which take seconds where the data are small, and the time of writing
