@@ -9,6 +9,7 @@ pub mod cache;
 pub mod coverage;
 pub mod device;
 pub mod exit;
+pub mod given;
 pub mod hub;
 pub mod interrupt;
 pub mod lab;

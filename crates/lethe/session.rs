@@ -11,6 +11,7 @@ use lethe_ledger::{
     Ledger, Measurement, RunManifest, TrainingLog, TrainingRecord, digest, durable,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -23,13 +24,16 @@ const FORMAT: u32 = 1;
 #[serde(deny_unknown_fields)]
 struct Progress {
     format: u32,
-    /// Digest of the resolved protocol and of the data.
+    /// Digest of the resolved protocol, and of the data with the model that the run starts from.
     protocol: String,
     data: String,
     /// Stages, in the order in which they were finished.
     done: Vec<String>,
     /// Lengths of the journals after the last of them.
     journals: Offsets,
+    /// Digests of the images that they left, by their places in the folder.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    images: BTreeMap<String, String>,
 }
 
 /// `progress.json`.
@@ -71,10 +75,7 @@ impl Session {
     /// # Errors
     /// When another process holds the run, or the folder belongs to another protocol or other data.
     pub fn open(folder: &Path, study: &Study) -> Result<Self> {
-        fs::create_dir_all(folder).map_err(|error| {
-            Fault::Held.because(anyhow!("{}: cannot create: {error}", folder.display()))
-        })?;
-        let lock = lock(&folder.join("lock"))?;
+        let lock = hold(folder)?;
         let progress = begin_or_continue(folder, study)?;
         Ok(Self { folder: folder.to_path_buf(), progress, journals: None, _lock: lock })
     }
@@ -115,6 +116,21 @@ impl Session {
         Ok(self.journals()?.training.append(record)?)
     }
 
+    /// Writes the image `name`, a path within the folder; it is committed with the stage that draws it.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn drew(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.folder.join(name);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)
+                .map_err(|error| Fault::Disk.because(anyhow!("{}: {error}", folder.display())))?;
+        }
+        durable::write_file(&path, bytes)?;
+        self.progress.images.insert(name.to_string(), blake3::hash(bytes).to_hex().to_string());
+        Ok(())
+    }
+
     /// Waits until the journals are on the disk, and says how long they are.
     ///
     /// # Errors
@@ -151,19 +167,35 @@ impl Session {
     }
 }
 
-/// Takes the lock file, or says who holds it.
-fn lock(path: &Path) -> Result<File> {
+/// Takes the run in `folder` for this process as long as the handle lives, or says who holds it.
+///
+/// # Errors
+/// When another process holds it, or there is no place for the lock.
+pub fn hold(folder: &Path) -> Result<File> {
+    fs::create_dir_all(folder).map_err(|error| {
+        Fault::Held.because(anyhow!("{}: cannot create: {error}", folder.display()))
+    })?;
+    let path = folder.join("lock");
+    let path = path.as_path();
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(Fault::Held.because(anyhow!("{}: it is not a file", path.display())));
+    }
     let mut file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(
             |error| Fault::Held.because(anyhow!("{}: cannot open: {error}", path.display())),
         )?;
-    if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+    let locked = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+    if let Err(error) = locked {
+        if error != rustix::io::Errno::WOULDBLOCK {
+            let error = anyhow!("{}: cannot lock: {error}", path.display());
+            return Err(Fault::Disk.because(error));
+        }
         let mut holder = String::new();
         // Who it is helps; not knowing it changes nothing.
         let _ = file.read_to_string(&mut holder);
-        let folder = path.parent().unwrap_or(path).display().to_string();
         return Err(Fault::Held.because(anyhow!(
-            "{folder}: the run is locked by {}; wait for it or give another --out",
+            "{}: the run is locked by {}; wait for it or give another --out",
+            folder.display(),
             if holder.trim().is_empty() { "another process" } else { holder.trim() }
         )));
     }
@@ -182,19 +214,18 @@ fn lock(path: &Path) -> Result<File> {
 
 fn begin_or_continue(folder: &Path, study: &Study) -> Result<Progress> {
     let path = folder.join("protocol.toml");
-    let kept = match fs::read_to_string(&path) {
-        Ok(text) => Some(text),
+    // What is there and no text, or no file, was damaged: it is compared, and differs.
+    let kept = match path.symlink_metadata() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => {
-            return Err(error).with_context(|| format!("{}: cannot read", path.display()));
-        }
+        _ => Some(durable::read_text(&path).map_err(|error| Fault::Untrustworthy.because(error))?),
     };
     let fresh = Progress {
         format: FORMAT,
         protocol: digest(&study.text),
-        data: study.images.digest(),
+        data: study.given.clone(),
         done: Vec::new(),
         journals: Offsets { ledger: 0, training: 0 },
+        images: BTreeMap::new(),
     };
     match kept {
         None => {
@@ -230,20 +261,36 @@ fn load(folder: &Path, expected: &Progress) -> Result<Progress> {
     let path = folder.join("progress.json");
     let untrustworthy =
         |reason: String| Fault::Untrustworthy.because(anyhow!("{}: {reason}", path.display()));
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        // Killed between the two first files of a run.
-        Err(error)
-            if error.kind() == std::io::ErrorKind::NotFound
-                && !folder.join("ledger.jsonl").exists() =>
-        {
-            save(folder, expected)?;
-            return Ok(expected.clone());
-        }
-        Err(error) => return Err(untrustworthy(format!("cannot read: {error}"))),
+    // Killed between the two first files of a run.
+    if path.symlink_metadata().is_err() && !folder.join("ledger.jsonl").exists() {
+        save(folder, expected)?;
+        return Ok(expected.clone());
+    }
+    let text = durable::read_text(&path).map_err(|error| Fault::Untrustworthy.because(error))?;
+    let progress = parse(&path, &text)?;
+    expect_images(folder, &progress)?;
+    if progress.protocol != expected.protocol {
+        return Err(untrustworthy(
+            "it belongs to another protocol than the protocol.toml beside it".into(),
+        ));
+    }
+    if progress.data != expected.data {
+        return Err(untrustworthy(format!(
+            "the data, or the model that the run starts from, have changed since it was begun: digest {:.12}… then, \
+             {:.12}… now; put them back, or begin anew with another --out",
+            progress.data, expected.data
+        )));
+    }
+    Ok(progress)
+}
+
+fn parse(path: &Path, text: &str) -> Result<Progress> {
+    let untrustworthy = |reason: String| {
+        let remedy = "restore it from a copy, or begin anew with another --out";
+        Fault::Untrustworthy.because(anyhow!("{}: {reason}; {remedy}", path.display()))
     };
     let Kept { progress, digest: kept } =
-        serde_json::from_str(&text).map_err(|error| untrustworthy(error.to_string()))?;
+        serde_json::from_str(text).map_err(|error| untrustworthy(error.to_string()))?;
     if digest(&serde_json::to_string(&progress)?) != kept {
         return Err(untrustworthy("it is not as it was written".into()));
     }
@@ -253,18 +300,51 @@ fn load(folder: &Path, expected: &Progress) -> Result<Progress> {
             progress.format
         )));
     }
-    if progress.protocol != expected.protocol {
-        return Err(untrustworthy(
-            "it belongs to another protocol than the protocol.toml beside it".into(),
-        ));
-    }
-    if progress.data != expected.data {
-        return Err(untrustworthy(format!(
-            "the data have changed since the run was begun: digest {:.12}… then, {:.12}… now",
-            progress.data, expected.data
-        )));
-    }
     Ok(progress)
+}
+
+/// The images that finished stages left are there as they were drawn.
+fn expect_images(folder: &Path, progress: &Progress) -> Result<()> {
+    for (name, drawn) in &progress.images {
+        let path = folder.join(name);
+        let untrustworthy = |reason: String| {
+            let remedy = "restore it from a copy, or begin anew with another --out";
+            Fault::Untrustworthy.because(anyhow!("{}: {reason}; {remedy}", path.display()))
+        };
+        let bytes = durable::read(&path).map_err(|error| untrustworthy(error.to_string()))?;
+        if blake3::hash(&bytes).to_hex().as_str() != drawn {
+            return Err(untrustworthy("it is not as it was drawn".into()));
+        }
+    }
+    Ok(())
+}
+
+/// Checks, without taking the run, that what its finished stages left is still there: the journals in their length, and
+/// the images. A folder without `progress.json` is no run's, and says nothing of what should be there.
+///
+/// # Errors
+/// Names the file that is missing, too short, or changed.
+pub fn expect_committed(folder: &Path) -> Result<()> {
+    let path = folder.join("progress.json");
+    if !path.exists() {
+        return Ok(());
+    }
+    let text = durable::read_text(&path).map_err(|error| Fault::Untrustworthy.because(error))?;
+    let progress = parse(&path, &text)?;
+    let journals = progress.journals;
+    for (name, length) in [("ledger.jsonl", journals.ledger), ("training.jsonl", journals.training)]
+    {
+        let path = folder.join(name);
+        let found = fs::metadata(&path).map_or(0, |found| found.len());
+        if found < length {
+            return Err(Fault::Untrustworthy.because(anyhow!(
+                "{}: expected {length} bytes, which the run has committed, got {found}; restore the file from a copy, \
+                 or run again with another --out",
+                path.display()
+            )));
+        }
+    }
+    expect_images(folder, &progress)
 }
 
 fn save(folder: &Path, progress: &Progress) -> Result<()> {

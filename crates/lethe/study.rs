@@ -39,6 +39,8 @@ pub struct Study {
     pub images: ImageSet,
     /// Where they come from, in words.
     pub source: String,
+    /// Digest of the data and of the model that is started from; empty in a sketch.
+    pub given: String,
     /// Which examples come in which task.
     pub stream: TaskStream,
     /// What is replayed.
@@ -108,6 +110,10 @@ impl Study {
             parameters <= MOST_PARAMETERS,
             "model: expected at most {MOST_PARAMETERS} parameters, got {parameters}"
         );
+        let given = match extent {
+            Extent::Whole => crate::given::digest(&images, &system)?,
+            Extent::Few => String::new(),
+        };
         let process = Process {
             schedule,
             parameterization: spec.diffusion.parameterization,
@@ -118,6 +124,7 @@ impl Study {
             text,
             images,
             source,
+            given,
             stream,
             replay,
             capacity,
@@ -295,6 +302,8 @@ fn made(
     };
     let ids: Vec<u64> = stream.tasks().iter().flat_map(|task| plain(task.train())).collect();
     let seed = Seed(spec.seeds[0]);
+    // One process at a time: two would write the same folder.
+    let _lock = crate::session::hold(folder.parent().unwrap_or(folder))?;
     let making = Making { spec: make, diffusion: &spec.diffusion, images, ids: &ids, seed, device };
     making.make(folder, interrupt)?;
     Ok(Some(folder.to_path_buf()))
@@ -306,10 +315,10 @@ pub fn plain(ids: &[ExampleId]) -> Vec<u64> {
 }
 
 fn validate(spec: &ProtocolSpec) -> Result<()> {
-    let is_file_name = !spec.name.is_empty()
+    let is_file_name = (1..=200).contains(&spec.name.len())
         && !spec.name.starts_with('.')
         && !spec.name.contains(['/', '\\', '\0']);
-    ensure!(is_file_name, "name: expected the name of a folder, got `{}`", spec.name);
+    ensure!(is_file_name, "name: expected the name of a folder, got `{:.200}`", spec.name);
     ensure!(!spec.seeds.is_empty(), "seeds: expected at least one");
     let distinct: BTreeSet<u64> = spec.seeds.iter().copied().collect();
     ensure!(distinct.len() == spec.seeds.len(), "seeds: expected each once, got {:?}", spec.seeds);
@@ -335,6 +344,7 @@ fn load_images(spec: &DataSpec) -> Result<(ImageSet, String)> {
             &[("refuse", BadImages::Refuse), ("skip", BadImages::Skip)],
         )?
         .unwrap_or_default(),
+        memory: room_for_pixels(),
     };
     let loaded = read(&source, &options).map_err(of_protocol)?;
     let skipped = match loaded.skipped.len() {
@@ -342,6 +352,11 @@ fn load_images(spec: &DataSpec) -> Result<(ImageSet, String)> {
         n => format!(", {n} bad images left out"),
     };
     Ok((loaded.images, format!("{source}{skipped}")))
+}
+
+/// Bytes that pixels may take: half of what is free, the other half being everything else's.
+pub fn room_for_pixels() -> Option<u64> {
+    crate::plan::machine::available_memory().map(|bytes| bytes / 2)
 }
 
 /// An option of the reader, as the protocol calls it.

@@ -15,6 +15,7 @@ pub struct Arguments {
 
 /// Writes it and names the page.
 pub fn run(arguments: &Arguments) -> Result<()> {
+    lethe::session::expect_committed(&arguments.folder)?;
     say(&lethe::report::write(&arguments.folder)?.display().to_string());
     Ok(())
 }
