@@ -45,7 +45,7 @@ fn each(
 ) {
     for (kind, names) in kinds(from) {
         let mut chance = suite.chance(&kind);
-        for _ in 0..suite.tries(6, 500) {
+        for _ in 0..suite.tries(5, 500) {
             let name = *chance.of(&names);
             let whole = &from[name];
             if whole.is_empty() {
@@ -62,10 +62,12 @@ fn each(
             let verdict = Rule::codes(&codes).saying(file).verdict(&ended);
             let verdict = verdict.and_then(|()| match ended.code() {
                 0 => same(out, expected).map_err(|why| format!("silently accepted: {why}")),
-                _ => {
+                // To its end it goes now and then: that takes ten times as long.
+                _ if chance.below(suite.tries(3, 20)) == 0 => {
                     fs::write(out.join(name), whole).unwrap();
                     goes_on(&mut command(), out, expected)
                 }
+                _ => Ok(()),
             });
             tally.count(what, verdict);
         }

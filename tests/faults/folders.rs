@@ -1,7 +1,7 @@
 //! Folders as they come: broken images among good ones, and names of every kind.
 
-use crate::images::broken as broken_images;
-use crate::inputs::{check, golden};
+use crate::images::{broken as broken_images, good as good_image};
+use crate::inputs::check;
 use crate::process::{Rule, lethe};
 use crate::runs::TINY;
 use crate::tally::{Place, Suite, Tally};
@@ -12,10 +12,10 @@ use std::path::Path;
 
 /// Two class folders of `n` good images each, all different.
 fn good(place: &Place, folder: &str, n: usize) {
-    let bytes = fs::read(golden("images/bits.png")).unwrap();
-    for class in ["cat", "dog"] {
+    for (at, class) in ["cat", "dog"].into_iter().enumerate() {
         for number in 0..n {
-            place.write(&format!("{folder}/{class}/good-{number:04}.png"), &bytes);
+            let bytes = good_image(at * n + number);
+            place.write(&format!("{folder}/{class}/good-{number:04}.png"), bytes);
         }
     }
 }
@@ -59,6 +59,15 @@ pub fn broken(suite: &Suite, tally: &mut Tally) {
         false => Err("the page does not count them".to_string()),
     };
     tally.count(|| "the page counts them".into(), verdict);
+    // Images that are all alike are no broken ones, and yet nothing can be learned of them.
+    for (class, number) in ["a", "b"].into_iter().flat_map(|class| (0..8).map(move |n| (class, n)))
+    {
+        place.write(&format!("alike/{class}/{number}.png"), good_image(1));
+    }
+    let alike =
+        protocol.replace(&images.display().to_string(), &place.path("alike").display().to_string());
+    let rule = Rule::codes(&[65]).saying("alike");
+    rule.try_on(tally, "images that are all alike", &mut run(&alike, "alike-run"));
 }
 
 /// Whatever a file system allows as a name of a class or an image.
@@ -79,17 +88,19 @@ const NAMES: [&[u8]; 12] = [
 
 /// All of them load, and no name breaks a line of what is told, or of what is written.
 pub fn names(_: &Suite, tally: &mut Tally) {
-    let bytes = fs::read(golden("images/bits.png")).unwrap();
     let long = [b'n'; 251];
     for name in NAMES.into_iter().chain([&long[..]]) {
         let place = Place::new();
-        for (class, image) in [(name, &b"image"[..]), (b"other", name)] {
+        for (at, (class, image)) in
+            [(name, &b"image"[..]), (b"other", name)].into_iter().enumerate()
+        {
             let folder = place.path("images").join(OsStr::from_bytes(class));
             fs::create_dir_all(&folder).unwrap();
             for number in 0..8 {
                 let file = [image, format!("{number}").as_bytes(), b".png"].concat();
                 let file = if file.len() > 255 { file[file.len() - 255..].to_vec() } else { file };
-                fs::write(folder.join(OsStr::from_bytes(&file)), &bytes).unwrap();
+                fs::write(folder.join(OsStr::from_bytes(&file)), good_image(at * 8 + number))
+                    .unwrap();
             }
         }
         let shown = name.escape_ascii().to_string();

@@ -85,7 +85,7 @@ fn control(inputs: &Path, tally: &mut Tally) {
 
 /// Fuzzes one target in a process of its own; what it says of it, and how many inputs it tried.
 fn fuzzed(name: &str, seed: u64, seconds: f64, inputs: &Path) -> (Result<(), String>, usize) {
-    let place = Place::new();
+    let place = Place::quick();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.env(TARGET, name).env(SECONDS, seconds.to_string()).env("HF_HUB_OFFLINE", "1");
     command.env("LETHE_FAULT_SEED", seed.to_string()).current_dir(place.path(""));

@@ -6,7 +6,7 @@ use crate::runs::{LATENT, TINY, broken_at, goes_on, river, same, unbroken};
 use crate::tally::{Place, Suite, Tally};
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest time from a signal to the end.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -117,6 +117,34 @@ pub fn signals(suite: &Suite, tally: &mut Tally) {
     }
     let verdict = goes_on(&mut river(&place, TINY, &out), &out, &expected);
     tally.count(|| "the last of them".into(), verdict);
+}
+
+/// Before its first step a run in latents encodes all its images, which may take hours: it stops there, too.
+pub fn while_encoding(suite: &Suite, tally: &mut Tally) {
+    let place = Place::new();
+    let protocol = LATENT.replace("per_class = 8", "per_class = 400");
+    let protocol = protocol.replace("vae_channels = [8, 8]", "vae_channels = [32, 32]");
+    for (name, signal) in &SIGNALS[..suite.tries(2, 3)] {
+        let out = place.path("run");
+        let mut running = start(&mut river(&place, &protocol, &out));
+        while !out.join("model/checkpoint.json").exists() {
+            assert!(running.ended().is_none(), "no model was made");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        running.signal(*signal);
+        let signalled = Instant::now();
+        let ended = running.end(Duration::from_secs(60));
+        tally.saw(ended.outcome(), signalled.elapsed(), ended.peak);
+        let rule = Rule::codes(&[75]).saying("run the same command again").within(60);
+        let verdict = rule.verdict(&ended).and_then(|()| match signalled.elapsed() {
+            late if late > Duration::from_secs(2) => Err(format!("{late:?} from the signal on")),
+            _ => Ok(()),
+        });
+        tally.count(|| format!("{name} while images are encoded"), verdict);
+        fs::remove_dir_all(&out).unwrap();
+        fs::remove_dir_all(place.path("cache")).unwrap_or_default();
+    }
 }
 
 /// The second process names the first and leaves; what a dead one held is taken over.

@@ -27,6 +27,7 @@ mod process;
 mod runs;
 mod tally;
 mod targets;
+mod unpacked;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ const ROWS: &[(&str, fn(&Suite, &mut Tally))] = &[
     ("kill -9 at random moments", kills::kill_minus_nine),
     ("kill -9 between a last checkpoint and its end", kills::at_the_last_checkpoint),
     ("SIGTERM, SIGINT, SIGUSR1 at random moments", kills::signals),
+    ("signals before the first step", kills::while_encoding),
     ("two processes on one run; the lock of a dead one", kills::two_processes),
     ("two processes making one model", kills::two_makers),
     ("our files damaged: a finished run", damage::finished),
@@ -55,6 +57,7 @@ const ROWS: &[(&str, fn(&Suite, &mut Tally))] = &[
     ("protocol damaged under a run", inputs::protocol),
     ("models damaged: each file of a folder", models::damaged),
     ("models damaged: header lengths and counts", models::headers),
+    ("models damaged: a single file, and its cache", unpacked::damaged),
     ("models: pickles, shards, families", models::strangers),
     ("disk: full, failing, writing half", disk::faults),
     ("hostile images", images::hostile),

@@ -166,19 +166,30 @@ pub fn strangers(_: &Suite, tally: &mut Tally) {
         let rule = Rule::codes(&[77]).saying("index.json");
         rule.try_on(tally, &format!("an index that names `{target}`"), &mut verify(&folder));
     }
-    for (what, name, old, new, word) in [
-        ("XL", "unet/config.json", "{", "{\"addition_embed_type\": \"text_time\",", "XL"),
-        ("a family", "model_index.json", "StableDiffusionPipeline", "FluxPipeline", "FluxPipeline"),
-        ("huge layers", "unet/config.json", "{", "{\"layers_per_block\": 9999999999,", "layers"),
-        ("huge text", "text_encoder/config.json", "{", "{\"vocab_size\": 999999999999,", "vocab"),
+    for (what, name, field, value, word) in [
+        ("XL", "unet/config.json", "addition_embed_type", "\"text_time\"", "XL"),
+        ("XL's width", "unet/config.json", "cross_attention_dim", "2048", "XL"),
+        ("2's width", "unet/config.json", "cross_attention_dim", "1024", "Diffusion 2"),
+        ("a family", "model_index.json", "_class_name", "\"FluxPipeline\"", "FluxPipeline"),
+        ("layers", "unet/config.json", "layers_per_block", "9999999999", "layers_per_block"),
+        ("tokens", "text_encoder/config.json", "vocab_size", "999999999999", "vocab_size"),
+        ("channels", "vae/config.json", "latent_channels", "99999999999", "latent_channels"),
     ] {
         restore(&folder, &whole);
         let path = folder.join(name);
-        let text = fs::read_to_string(&path).unwrap();
-        fs::write(&path, text.replacen(old, new, 1)).unwrap();
+        let mut config: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        config.insert(field.into(), serde_json::from_str(value).unwrap());
+        fs::write(&path, serde_json::to_string(&config).unwrap()).unwrap();
         let rule = Rule::codes(&[64, 77]).saying(word).memory(256).within(5);
         rule.try_on(tally, what, &mut verify(&folder));
     }
+    restore(&folder, &whole);
+    let path = folder.join("vae/config.json");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen('{', "{\"latent_channels\": 99,", 1)).unwrap();
+    let rule = Rule::codes(&[77]).saying("latent_channels").saying("twice");
+    rule.try_on(tally, "the same key twice", &mut verify(&folder));
     pixel_configurations(&place, &pixel, tally);
     let folder = restored(&place, &pixel);
     fs::remove_file(folder.join(WEIGHTS)).unwrap();

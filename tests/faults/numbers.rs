@@ -91,8 +91,10 @@ pub fn protocol(suite: &Suite, tally: &mut Tally) {
         command.arg("--out").arg(place.path("run")).env("LETHE_CACHE", place.path("cache"));
         let section = field.split('.').next().unwrap_or(field);
         // A number may be legal, and lead nowhere.
-        let rule = Rule::codes(&[0, 64, 75, 76]).saying(section).memory(1024).within(10);
+        let name = field.rsplit('.').next().unwrap_or(field);
         let ended = tried(&mut command);
+        let said = if ended.err.contains(section) { section } else { name };
+        let rule = Rule::codes(&[0, 64, 75, 76]).saying(said).memory(1024).within(12);
         tally.saw(ended.outcome(), ended.wall, ended.peak);
         let was_accepted = [75, 76].contains(&ended.code());
         let rule = if was_accepted { Rule { words: Vec::new(), ..rule } } else { rule };

@@ -161,6 +161,12 @@ impl Place {
         Self(tempfile::tempdir().unwrap())
     }
 
+    /// In memory where the system offers that: for thousands of small files.
+    pub fn quick() -> Self {
+        let memory = tempfile::tempdir_in("/dev/shm");
+        memory.map_or_else(|_| Self::new(), Self)
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
