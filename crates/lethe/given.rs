@@ -3,6 +3,7 @@
 //! A model is read whenever a run goes on: its autoencoder and its texts every time, its network with every seed.
 
 use crate::cache::Key;
+use crate::latent_system::Extent;
 use crate::system::{Kind, System};
 use anyhow::Result;
 use lethe_data::ImageSet;
@@ -13,7 +14,11 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// When a file cannot be read.
-pub fn digest(images: &ImageSet, system: &System) -> Result<String> {
+pub fn digest(images: &ImageSet, system: &System, extent: Extent) -> Result<String> {
+    // A sketch is never gone on with.
+    if extent == Extent::Few {
+        return Ok(String::new());
+    }
     let Some(root) = &system.pretrained else { return Ok(images.digest()) };
     let files = match &system.kind {
         Kind::Pixel(_) => of_pixels(root),

@@ -1,12 +1,14 @@
 //! A protocol met with its data: everything that is decided before the first step.
 
 use crate::exit::{Fault, otherwise};
+use crate::given;
 use crate::interrupt::Interrupt;
 use crate::latent_system::{self, Extent, FEW, Latent};
 use crate::make::Making;
 use crate::model;
 use crate::pipeline::diffusion_of;
 use crate::pixel_system;
+use crate::plan::machine;
 use crate::prompts::told;
 use crate::protocol::{DataSpec, DiffusionSpec, ModelSpec, ProbeSpec, ProtocolSpec, resolved_text};
 use crate::select::expect_measured;
@@ -110,10 +112,7 @@ impl Study {
             parameters <= MOST_PARAMETERS,
             "model: expected at most {MOST_PARAMETERS} parameters, got {parameters}"
         );
-        let given = match extent {
-            Extent::Whole => crate::given::digest(&images, &system)?,
-            Extent::Few => String::new(),
-        };
+        let given = given::digest(&images, &system, extent)?;
         let process = Process {
             schedule,
             parameterization: spec.diffusion.parameterization,
@@ -344,7 +343,7 @@ fn load_images(spec: &DataSpec) -> Result<(ImageSet, String)> {
             &[("refuse", BadImages::Refuse), ("skip", BadImages::Skip)],
         )?
         .unwrap_or_default(),
-        memory: room_for_pixels(),
+        memory: machine::room_for_pixels(),
     };
     let loaded = read(&source, &options).map_err(of_protocol)?;
     let skipped = match loaded.skipped.len() {
@@ -352,11 +351,6 @@ fn load_images(spec: &DataSpec) -> Result<(ImageSet, String)> {
         n => format!(", {n} bad images left out"),
     };
     Ok((loaded.images, format!("{source}{skipped}")))
-}
-
-/// Bytes that pixels may take: half of what is free, the other half being everything else's.
-pub fn room_for_pixels() -> Option<u64> {
-    crate::plan::machine::available_memory().map(|bytes| bytes / 2)
 }
 
 /// An option of the reader, as the protocol calls it.

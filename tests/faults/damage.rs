@@ -34,10 +34,11 @@ fn kinds(files: &Files) -> BTreeMap<String, Vec<&PathBuf>> {
     kinds
 }
 
-/// Damages files of every kind in `from`, a folder's content, and runs `command` in `out` on each.
+/// Damages `n` files of every kind in `from`, a folder's content, and runs `command` in `out` on each.
 ///
 /// An exit 0 must leave `expected`; a refusal must name the file, and the right file put back must lead to `expected`.
 fn each(
+    n: usize,
     suite: &Suite,
     tally: &mut Tally,
     (out, from, expected): (&Path, &Files, &Files),
@@ -45,7 +46,7 @@ fn each(
 ) {
     for (kind, names) in kinds(from) {
         let mut chance = suite.chance(&kind);
-        for _ in 0..suite.tries(5, 500) {
+        for _ in 0..n {
             let name = *chance.of(&names);
             let whole = &from[name];
             if whole.is_empty() {
@@ -79,7 +80,18 @@ pub fn finished(suite: &Suite, tally: &mut Tally) {
     let (place, out) = (Place::new(), Place::new());
     let out = out.path("run");
     let (expected, _) = unbroken(&place, TINY, &out);
-    each(suite, tally, (&out, &expected, &expected), || river(&place, TINY, &out));
+    each(suite.tries(5, 500), suite, tally, (&out, &expected, &expected), || {
+        river(&place, TINY, &out)
+    });
+}
+
+/// The same in latents, with the model that the run made.
+pub fn finished_in_latents(suite: &Suite, tally: &mut Tally) {
+    let place = Place::new();
+    let out = place.path("run");
+    let (expected, _) = unbroken(&place, LATENT, &out);
+    let few = suite.tries(1, 20);
+    each(few, suite, tally, (&out, &expected, &expected), || river(&place, LATENT, &out));
 }
 
 /// A run that was killed in the middle of a task, with what it goes on from.
@@ -89,7 +101,7 @@ pub fn within_a_task(suite: &Suite, tally: &mut Tally) {
     let (expected, _) = unbroken(&place, TINY, &place.path("whole"));
     broken_at(&place, TINY, &out, "seed-7/top-energy/task-2/step-00000002/checkpoint.json");
     let from = files(&out);
-    each(suite, tally, (&out, &from, &expected), || river(&place, TINY, &out));
+    each(suite.tries(5, 500), suite, tally, (&out, &from, &expected), || river(&place, TINY, &out));
 }
 
 /// `lethe report` alone: the same page, or a refusal by name.
@@ -116,7 +128,7 @@ pub fn report(suite: &Suite, tally: &mut Tally) {
         command.arg("report").arg(&out);
         command
     };
-    each(suite, tally, (&out, &from, &expected), command);
+    each(suite.tries(5, 500), suite, tally, (&out, &from, &expected), command);
 }
 
 fn cloned((name, bytes): (&PathBuf, &Vec<u8>)) -> (PathBuf, Vec<u8>) {

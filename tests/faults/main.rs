@@ -47,6 +47,7 @@ const ROWS: &[(&str, fn(&Suite, &mut Tally))] = &[
     ("two processes on one run; the lock of a dead one", kills::two_processes),
     ("two processes making one model", kills::two_makers),
     ("our files damaged: a finished run", damage::finished),
+    ("our files damaged: a finished run in latents", damage::finished_in_latents),
     ("our files damaged: a run within a task", damage::within_a_task),
     ("our files damaged: lethe report", damage::report),
     ("our files removed, cut at a line, or of another kind", damage::removed),

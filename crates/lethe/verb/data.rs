@@ -45,7 +45,7 @@ pub fn run(command: &Command) -> Result<()> {
     let options = ReadOptions {
         classes: arguments.classes.clone(),
         caption_column: arguments.caption_column.clone(),
-        memory: lethe::study::room_for_pixels(),
+        memory: lethe::plan::machine::room_for_pixels(),
         ..ReadOptions::default()
     };
     let summary = check(&source, &options)?;
