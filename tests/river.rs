@@ -288,8 +288,9 @@ fn what_does_not_belong_is_refused(place: &Place) {
     );
     let lock = fs::File::open(place.path("whole/lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    fs::write(place.path("whole/lock"), "process 1 on another").unwrap();
     let words = fail(&mut place.run(TINY, "whole", &[]), 73);
-    assert!(words.contains("the run is locked by process"), "{words}");
+    assert!(words.contains("the run is locked by process 1 on another"), "{words}");
     drop(lock);
     let checkpoint =
         place.path("killed/seed-7/task-1/step-00000006/unet/diffusion_pytorch_model.safetensors");

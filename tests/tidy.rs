@@ -20,9 +20,11 @@ const LONG_FUNCTIONS: [(&str, &str, &str); 0] = [];
 /// five selectors, articles with their figures, and six experiments.
 /// Stable Diffusion took 3,500: three networks, a tokenizer, adapters, folders, a model in small, and the second system.
 /// Captions took 400, and `lethe plan` 900.
+/// What the fault suite showed took 500 to mend: digests of what a run is given and leaves, and bounds of what is read.
+/// `lethe doctor`, `report check` and edited protocols took 600.
 /// A tenth is left for mending what they show.
 /// What needs more takes as much away, or raises this figure in a commit that says why.
-const BUDGET: usize = 46_500;
+const BUDGET: usize = 47_000;
 
 /// The folders at the root in which everything is ours.
 const OURS: [&str; 5] = ["benches", "crates", "kernels", "models", "tests"];

@@ -164,5 +164,5 @@ fn other_weights_do_not_go_on() {
     let other = place.path("first/seed-7/none/task-2/step-00000002").join(weights);
     fs::copy(other, pretrained.join(weights)).unwrap();
     let words = fail(&mut place.run(&start, "second", &[]), 77);
-    assert!(words.contains("weights that task 1 starts from have changed"), "{words}");
+    assert!(words.contains("model that the run starts from has changed"), "{words}");
 }

@@ -238,6 +238,7 @@ impl Lonely<'_> {
             session.finish("measure")?;
             meter.finish();
         }
+        session.begin_stage()?;
         let ledger = out.join("ledger.jsonl");
         write_parquet(
             out.join("ledger.parquet"),

@@ -1,8 +1,9 @@
 //! Whether a run is complete, and every file of it as it was written: what one asks before believing its numbers.
 
 use crate::exit::{Fault, in_words};
+use crate::hold;
 use crate::learn::{Place, TaskState};
-use crate::session::{Standing, standing};
+use crate::progress::Progress;
 use anyhow::{Context, Result, anyhow, ensure};
 use lethe_ledger::{
     ExampleTable, Ledger, Measurement, RunManifest, TrainingLog, TrainingRecord, write_parquet,
@@ -15,7 +16,7 @@ use std::path::Path;
 struct Looking<'a> {
     folder: &'a Path,
     manifest: RunManifest,
-    standing: Standing,
+    progress: Progress,
     /// Whether every stage is finished.
     is_complete: bool,
 }
@@ -37,9 +38,10 @@ pub fn check(folder: &Path, tell: impl Fn(&str)) -> Result<()> {
             .because(anyhow!("{error}; expected the folder of a run, such as runs/fashion")),
         other => other.into(),
     })?;
-    let standing = standing(folder)?;
-    let missing = missing(&manifest, &standing);
-    let looking = Looking { folder, manifest, standing, is_complete: missing.is_empty() };
+    hold::expect_free(folder)?;
+    let progress = Progress::load(folder)?;
+    let missing = missing(&manifest, &progress);
+    let looking = Looking { folder, manifest, progress, is_complete: missing.is_empty() };
     let mut damages = 0;
     let mut told = |what: &str, outcome: Result<String>| match outcome {
         Ok(words) => tell(&format!("ok   {what}: {words}")),
@@ -93,28 +95,28 @@ fn lessons(manifest: &RunManifest) -> Vec<Expected> {
 }
 
 /// Stages that are not finished.
-fn missing(manifest: &RunManifest, standing: &Standing) -> Vec<String> {
+fn missing(manifest: &RunManifest, progress: &Progress) -> Vec<String> {
     let data = manifest.runs.iter().map(|run| format!("{}/data", run.run));
     let lessons = lessons(manifest).into_iter().flat_map(|lesson| lesson.stages);
-    data.chain(lessons).filter(|stage| !standing.done.contains(stage)).collect()
+    data.chain(lessons).filter(|stage| !progress.done.contains(stage)).collect()
 }
 
 impl Looking<'_> {
     fn digests(&self) -> Result<String> {
-        let Self { manifest, standing, .. } = self;
+        let Self { manifest, progress, .. } = self;
         let path = self.folder.join("protocol.toml");
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         ensure!(text == manifest.protocol, "protocol.toml is not the protocol in run.json");
         let pairs = [
-            ("protocol", standing.protocols.first(), Some(&manifest.protocol_digest)),
-            ("data", Some(&standing.data), Some(&manifest.data.digest)),
-            ("weights", standing.weights.as_ref(), manifest.weights.as_ref()),
+            ("protocol", Some(&progress.protocol), Some(&manifest.protocol_digest)),
+            ("data", Some(&progress.data), Some(&manifest.data.digest)),
+            ("model", progress.model.as_ref(), manifest.model.as_ref()),
         ];
-        for (what, progress, run) in pairs {
+        for (what, kept, run) in pairs {
             ensure!(
-                progress == run,
+                kept == run,
                 "the digest of the {what} is {} in progress.json and {} in run.json",
-                progress.map_or("none", String::as_str),
+                kept.map_or("none", String::as_str),
                 run.map_or("none", String::as_str)
             );
         }
@@ -145,14 +147,14 @@ impl Looking<'_> {
     }
 
     fn ledger(&self) -> Result<String> {
-        self.expect_length("ledger.jsonl", self.standing.journals.ledger)?;
+        self.expect_length("ledger.jsonl", self.progress.journals.ledger)?;
         let measurements = self.measurements()?;
         let numbers: usize = measurements.iter().map(|one| one.values.len()).sum();
         Ok(format!("{numbers} numbers in {} lines", measurements.len()))
     }
 
     fn training(&self) -> Result<String> {
-        self.expect_length("training.jsonl", self.standing.journals.training)?;
+        self.expect_length("training.jsonl", self.progress.journals.training)?;
         let records: Vec<TrainingRecord> =
             TrainingLog::read_committed(self.folder.join("training.jsonl"))?.0;
         Ok(format!("{} lines", records.len()))
@@ -162,7 +164,7 @@ impl Looking<'_> {
     fn checkpoints(&self) -> Result<String> {
         let mut whole = 0;
         for Expected { place, stages: [trained, _] } in lessons(&self.manifest) {
-            if !self.standing.done.contains(&trained) {
+            if !self.progress.done.contains(&trained) {
                 continue;
             }
             let folder = place.folder(self.folder);
@@ -170,8 +172,8 @@ impl Looking<'_> {
                 .with_context(|| format!("{}: the checkpoint is gone", folder.display()))?;
             let state: TaskState = found.state()?;
             let is_ours = state.place == place
-                && state.data == self.standing.data
-                && self.standing.protocols.contains(&state.protocol);
+                && state.data == self.progress.data
+                && self.progress.protocols().any(|known| known == state.protocol);
             ensure!(is_ours, "{}: it is of another run", found.path().display());
             whole += 1;
         }

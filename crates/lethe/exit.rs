@@ -246,6 +246,7 @@ fn of_report(error: &lethe_report::Error) -> Fault {
 fn of_ledger(error: &lethe_ledger::Error) -> Fault {
     match error {
         lethe_ledger::Error::Io { source, .. } => of_io(source),
+        lethe_ledger::Error::NotFinite { .. } => Fault::Diverged,
         _ => Fault::Untrustworthy,
     }
 }

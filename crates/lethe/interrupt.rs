@@ -2,8 +2,10 @@
 
 use crate::exit::Fault;
 use anyhow::{Result, anyhow};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+static OF_PROCESS: OnceLock<Interrupt> = OnceLock::new();
 
 /// Whether the process was asked to stop.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +29,15 @@ impl Interrupt {
                 signal_hook::flag::register(signal, interrupt.0.clone())?;
             }
         }
+        // The first one that listens is the process's own; in tests there may be several.
+        let _ = OF_PROCESS.set(interrupt.clone());
         Ok(interrupt)
+    }
+
+    /// The flag that this process's signals raise, for long work that is done before a run has begun; one that is never
+    /// raised where nobody listens.
+    pub fn of_process() -> Self {
+        OF_PROCESS.get().cloned().unwrap_or_default()
     }
 
     /// Whether the flag is up.

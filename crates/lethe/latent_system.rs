@@ -2,6 +2,7 @@
 
 use crate::cache::{self, Key};
 use crate::exit::Fault;
+use crate::interrupt::Interrupt;
 use crate::meter::{Meter, note};
 use crate::pipeline::{Ending, ending_of};
 use crate::prompts::{self, Prompts};
@@ -210,7 +211,9 @@ fn encoded(
         let ids = images.ids();
         let meter = Meter::new(ids.len() as f64);
         let (mut means, mut deviations) = (Vec::new(), Vec::new());
+        let interrupt = Interrupt::of_process();
         for ids in ids.chunks(BATCH) {
+            interrupt.check()?;
             let pixels = to_tensor(images, ids, &[], device)?;
             let (mean, deviation) = encoder.vae.latents(&encoder.loaded.store, &pixels)?;
             means.push(mean.to_device(&Device::Cpu)?);
@@ -319,7 +322,9 @@ impl TextReader {
     pub fn embed(&self, prompts: &[String]) -> Result<Tensor> {
         let (mut rows, mut too_long) = (Vec::new(), 0);
         let meter = Meter::new(prompts.len() as f64);
+        let interrupt = Interrupt::of_process();
         for chunk in prompts.chunks(TEXTS) {
+            interrupt.check()?;
             let encoded: Vec<_> = chunk.iter().map(|text| self.tokenizer.encode(text)).collect();
             for (prompt, encoded) in chunk.iter().zip(&encoded) {
                 let Some(rest) = &encoded.truncated else { continue };

@@ -1,7 +1,8 @@
 //! One task of one arm: trained to its last step, from its last checkpoint where there is one.
 
 use crate::interrupt::Interrupt;
-use crate::session::{Offsets, Session};
+use crate::progress::Offsets;
+use crate::session::Session;
 use crate::study::Study;
 use crate::system::AnyNetwork;
 use anyhow::Result;
@@ -12,7 +13,7 @@ use lethe_candlex::weights;
 use lethe_continual::{Arm, DrawKey, ReplayBuffer, Sources};
 use lethe_ledger::digest;
 use lethe_train::checkpoint::{self, Checkpoint, Content, Files};
-use lethe_train::{Inputs, Job, Optimizer, Position, StepReport, Trainer};
+use lethe_train::{Inputs, Job, Optimizer, Position, StepReport, TrainError, Trainer};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -188,6 +189,11 @@ impl Lesson<'_> {
             true => trainer.validate(held_out)?,
             false => None,
         };
+        if validation_loss.is_some_and(|loss| !loss.is_finite()) {
+            let (task, step) = (self.place.task, trainer.position().step);
+            let (what, examples) = ("the validation loss", Vec::new());
+            return Err(TrainError::Diverged { task, step, what, examples }.into());
+        }
         if let Some(mut record) = trainer.due_record(&self.place.run, &self.place.arm, &report) {
             record.validation_loss = validation_loss;
             session.trained(&record)?;
@@ -234,6 +240,8 @@ impl Lesson<'_> {
         let state: TaskState = found.state()?;
         self.expect(&state, &found, session)?;
         session.resume_stage(state.journals)?;
+        // A kill may have come between this checkpoint and the removal of the one before it.
+        checkpoint::retire_others(&self.folder, &found)?;
         Ok(found)
     }
 

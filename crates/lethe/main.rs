@@ -2,9 +2,10 @@
 
 mod verb;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::{Parser, Subcommand};
-use lethe::exit::fault_of;
+use lethe::exit::{Fault, fault_of};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 // Every tensor operation allocates: the system's allocator spends a third of a step in page faults.
@@ -48,6 +49,10 @@ enum Command {
     Models(verb::models::Command),
 }
 
+/// What is said of a panic, whose own words stand above it.
+const BROKEN: &str = "this is a fault of lethe itself, not of what it was given; what was committed stays, and the same \
+    command may go on. Please report the lines above.";
+
 fn main() -> ExitCode {
     lethe::allocator::keep_freed_memory();
     let cli = match Cli::try_parse() {
@@ -62,8 +67,10 @@ fn main() -> ExitCode {
         lethe::hub::stay_offline();
     }
     // On one of rayon's own threads: from any other, each of an operation's parallel parts costs two context switches.
-    let outcome = rayon::scope(|_| run(cli.command));
+    let outcome = catch_unwind(AssertUnwindSafe(|| rayon::scope(|_| run(cli.command))));
+    let outcome = outcome.unwrap_or_else(|_| Err(Fault::Bug.because(anyhow!(BROKEN))));
     match outcome {
+        Ok(()) if !verb::all_said() => ExitCode::from(Fault::Disk.code()),
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             verb::complain(&error);

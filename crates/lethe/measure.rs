@@ -1,5 +1,6 @@
 //! What is measured at a moment of an arm, and the images that go with it.
 
+use crate::exit::Fault;
 use crate::interrupt::Interrupt;
 use crate::learn::Place;
 use crate::meter::Meter;
@@ -7,7 +8,7 @@ use crate::session::Session;
 use crate::sheet::Sheet;
 use crate::study::Study;
 use crate::system::AnyNetwork;
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use candle_core::Tensor;
 use lethe_candlex::params::ParamStore;
 use lethe_candlex::rng::Seed;
@@ -15,13 +16,12 @@ use lethe_diffusion::denoiser::{Denoiser, NetworkDenoiser, Told};
 use lethe_diffusion::guidance::Guided;
 use lethe_diffusion::objective::mean_squares;
 use lethe_diffusion::sampler::{Ddim, Spacing, walk};
-use lethe_ledger::{Quantity, SpriteLayout, durable};
+use lethe_ledger::{Quantity, SpriteLayout};
 use lethe_probe::bound::Bound;
 use lethe_probe::energy::{StoredSet, Temperatures};
 use lethe_probe::facts::facts;
 use lethe_probe::reconstruction::Reconstruction;
 use lethe_probe::{Examples, Moment, Reading};
-use std::path::{Path, PathBuf};
 
 /// Tiles in a row of a sheet of probed examples, and of drawn samples.
 const COLUMNS: usize = 25;
@@ -35,6 +35,18 @@ pub fn denoiser<'a>(study: &'a Study, store: &'a ParamStore) -> NetworkDenoiser<
         schedule: &study.process.schedule,
         parameterization: study.process.parameterization,
     }
+}
+
+/// The training examples of a task, stored in a Hopfield network.
+///
+/// # Errors
+/// When they have no energies: images that are all alike.
+pub fn stored_of(study: &Study, task: u32) -> Result<StoredSet> {
+    let examples = study.examples(&study.train_ids(task)?)?;
+    StoredSet::new(&examples).map_err(|error| {
+        let which = format!("{}: the training images of task {task}", study.source);
+        Fault::Data.because(anyhow!("{which} have no energies: {error}; are they all alike?"))
+    })
 }
 
 /// A probe at work: where readings go, and who is told.
@@ -63,7 +75,7 @@ impl Measuring<'_> {
         let at = |learned_through| Moment { run, arm: "data", learned_through, step: 0 };
         append(session, facts(&pictures)?, &at(0))?;
         for task in study.stream.tasks() {
-            let stored = StoredSet::new(&study.examples(&study.train_ids(task.number())?)?)?;
+            let stored = stored_of(study, task.number())?;
             append(session, stored.energies(&all, self.temperatures)?, &at(task.number()))?;
             let own: Vec<u64> = study
                 .probed
@@ -75,8 +87,7 @@ impl Measuring<'_> {
             append(session, vec![stored.nearest(&study.examples(&own)?)?], &at(0))?;
             self.interrupt.check()?;
         }
-        let images = session.folder().join("images/examples.png");
-        self.write_sheet(&images, pictures.ids(), pictures.pixels())
+        self.write_sheet(session, "images/examples.png", pictures.ids(), pictures.pixels())
     }
 
     /// Everything at the boundary behind a task: what its network knows of all tasks so far, and what it draws.
@@ -115,8 +126,8 @@ impl Measuring<'_> {
                 None => found.1,
             };
             if is_headline {
-                let path = sheet_path(session, place, "reconstruction");
-                self.write_sheet(&path, examples.ids(), &images)?;
+                let name = sheet_name(place, "reconstruction");
+                self.write_sheet(session, &name, examples.ids(), &images)?;
             }
         }
         self.bound(session, &denoiser, &examples, &moment, place)?;
@@ -227,7 +238,7 @@ impl Measuring<'_> {
                 &format!("{} · drawing", place.label()),
             );
         }
-        write_png(&sheet_path(session, place, "samples"), &sheet)
+        session.drew(&sheet_name(place, "samples"), &sheet.png()?)
     }
 
     /// What a network is told of images that it draws of `classes`.
@@ -249,13 +260,19 @@ impl Measuring<'_> {
         Ok((0..n).map(|i| classes[i % classes.len()]).collect())
     }
 
-    fn write_sheet(&self, path: &Path, ids: &[u64], images: &Tensor) -> Result<()> {
+    fn write_sheet(
+        &self,
+        session: &mut Session,
+        name: &str,
+        ids: &[u64],
+        images: &Tensor,
+    ) -> Result<()> {
         let (shape, table) = (self.study.images.shape(), &self.study.probed);
         let mut sheet =
             Sheet::blank((shape.height, shape.width), shape.channels, COLUMNS, table.rows().len());
         let positions: Vec<usize> = ids.iter().filter_map(|&id| table.position(id)).collect();
         sheet.place(images, &positions)?;
-        write_png(path, &sheet)
+        session.drew(name, &sheet.png()?)
     }
 }
 
@@ -349,17 +366,7 @@ fn join(readings: &mut Vec<Reading>, more: Vec<Reading>) {
     }
 }
 
-fn sheet_path(session: &Session, place: &Place, kind: &str) -> PathBuf {
-    session
-        .folder()
-        .join("images")
-        .join(&place.run)
-        .join(format!("{}-task{}-{kind}.png", place.arm, place.task))
-}
-
-fn write_png(path: &Path, sheet: &Sheet) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    Ok(durable::write_file(path, &sheet.png()?)?)
+/// Where a sheet lies in the run's folder.
+fn sheet_name(place: &Place, kind: &str) -> String {
+    format!("images/{}/{}-task{}-{kind}.png", place.run, place.arm, place.task)
 }

@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::RefCell;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 /// Time between two plain lines.
@@ -117,9 +117,9 @@ pub fn note(line: &str) {
     print_line(&format!("note: {line}"));
 }
 
-#[allow(clippy::print_stderr)] // the place where progress is printed
 fn print_line(line: &str) {
-    eprintln!("{line}");
+    // Nobody may be reading: that is no reason to stop.
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Seconds in words that fit a line.

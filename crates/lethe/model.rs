@@ -6,9 +6,7 @@ use crate::hub;
 use crate::meter::note;
 use crate::unpack::{others, unpack};
 use anyhow::{Context, Result, anyhow};
-use lethe_candlex::weights::WeightFile;
 use lethe_latent::folder::is_pickle;
-use lethe_latent::single_file::Part;
 use std::path::{Path, PathBuf};
 
 /// What the id of a model on the hub begins with.
@@ -60,7 +58,7 @@ fn unpacked(file: &Path, like: Option<&Path>) -> Result<PathBuf> {
         ))
     })?;
     let folder = cache.join(format!("model-{}", key.name()));
-    if is_whole(&folder) {
+    if is_whole(&folder)? {
         note(&format!("{}: unpacked before, in {}", file.display(), folder.display()));
         return Ok(folder);
     }
@@ -71,46 +69,31 @@ fn unpacked(file: &Path, like: Option<&Path>) -> Result<PathBuf> {
     std::fs::create_dir_all(&cache).with_context(|| cache.display().to_string())?;
     match unpack(file, like, &folder) {
         // Another process was at it.
-        Err(error) if fault_of(&error) == Fault::Held && is_whole(&folder) => Ok(folder),
-        Err(error) => Err(error),
-        Ok(_) => Ok(folder),
+        Err(error) if fault_of(&error) == Fault::Held => {}
+        Err(error) => return Err(error),
+        Ok(_) => {}
     }
+    lethe_ledger::durable::write_file(seal_of(&folder), digest_of(&folder)?.as_bytes())?;
+    Ok(folder)
 }
 
-/// Digest of all weights, configurations and vocabularies below `folder`, with their names.
-///
-/// # Errors
-/// When a file or folder cannot be read.
-pub fn digest(folder: &Path) -> Result<String> {
-    let mut files = Vec::new();
-    let mut folders = vec![folder.to_path_buf()];
-    while let Some(next) = folders.pop() {
-        let named = |path: &Path| path.display().to_string();
-        for entry in std::fs::read_dir(&next).with_context(|| named(&next))? {
-            let path = entry.with_context(|| named(&next))?.path();
-            let is_part = path.extension().is_some_and(|end| {
-                ["safetensors", "json", "txt"].iter().any(|known| end == *known)
-            });
-            match path.is_dir() {
-                true => folders.push(path),
-                false if is_part => files.push(path),
-                false => {}
-            }
-        }
-    }
-    files.sort();
-    let mut key = Key::new("weights");
-    for file in files {
-        key.text(&file.strip_prefix(folder).unwrap_or(&file).to_string_lossy());
-        key.file(&file)?;
+/// Where the digest of an unpacked folder lies: beside it, once it is whole.
+fn seal_of(folder: &Path) -> PathBuf {
+    folder.with_extension("digest")
+}
+
+/// The digest of every file that is read of an unpacked folder.
+fn digest_of(folder: &Path) -> Result<String> {
+    let mut key = Key::new("unpacked");
+    for (name, path) in crate::given::of_latents(folder)? {
+        key.text(&name);
+        key.file(&path)?;
     }
     Ok(key.name())
 }
 
-/// Whether every part's weights are there in their length.
-fn is_whole(folder: &Path) -> bool {
-    Part::ALL.iter().all(|part| {
-        let name = format!("{}.safetensors", part.stem());
-        WeightFile::open(&folder.join(part.name()).join(name)).is_ok()
-    })
+/// Whether what was unpacked before is there to the last bit; what was damaged since is unpacked again.
+fn is_whole(folder: &Path) -> Result<bool> {
+    let Ok(seal) = lethe_ledger::durable::read_text(seal_of(folder)) else { return Ok(false) };
+    Ok(digest_of(folder).is_ok_and(|found| found == seal))
 }

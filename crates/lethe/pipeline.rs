@@ -219,14 +219,13 @@ fn config_of(path: &Path) -> Result<Option<(PathBuf, SchedulerConfig)>> {
     let file = if beside.exists() { beside } else { root.join("scheduler/scheduler_config.json") };
     let fault =
         |reason: String| Fault::Untrustworthy.because(anyhow!("{}: {reason}", file.display()));
-    match std::fs::read_to_string(&file) {
-        Ok(text) => {
-            let config = serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?;
-            Ok(Some((file, config)))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(fault(error.to_string())),
+    if file.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        return Ok(None);
     }
+    let text = lethe_latent::folder::read_text(&file)
+        .map_err(|error| Fault::Untrustworthy.because(error))?;
+    let config = serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?;
+    Ok(Some((file, config)))
 }
 
 /// The diffusion process that a diffusers folder says, if it holds a scheduler.

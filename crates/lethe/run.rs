@@ -6,7 +6,7 @@
 use crate::exit::Fault;
 use crate::interrupt::Interrupt;
 use crate::learn::{Lesson, Place, TaskState, Witness, finished, result};
-use crate::measure::{Measuring, append, denoiser, layout, replayed};
+use crate::measure::{Measuring, append, denoiser, layout, replayed, stored_of};
 use crate::meter::Meter;
 use crate::provenance;
 use crate::select::{Selecting, selection_work};
@@ -23,7 +23,7 @@ use lethe_ledger::{
     digest, write_parquet,
 };
 use lethe_probe::Moment;
-use lethe_probe::energy::{StoredSet, Temperatures};
+use lethe_probe::energy::Temperatures;
 use lethe_train::{StepReport, Trainer, checkpoint};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -56,6 +56,8 @@ pub fn run(
         .run(&mut session)?;
     }
     meter.finish();
+    // Nothing may be missing of what was committed, nor stand behind it.
+    session.begin_stage()?;
     finish(study, &session)
 }
 
@@ -74,7 +76,7 @@ fn finish(study: &Study, session: &Session) -> Result<PathBuf> {
 /// When no inverse temperature gives the perplexity.
 pub fn choose_temperatures(study: &Study) -> Result<InverseTemperatures> {
     let perplexity = study.spec.probe.perplexity;
-    let stored = StoredSet::new(&study.examples(&study.train_ids(1)?)?)?;
+    let stored = stored_of(study, 1)?;
     let usage =
         |error: candle_core::Error| Fault::Usage.because(anyhow!("probe.perplexity: {error}"));
     let distance = at_perplexity(stored.distance(), perplexity).map_err(usage)?;
@@ -140,7 +142,7 @@ pub fn manifest(study: &Study, chosen: &InverseTemperatures) -> RunManifest {
         levels: study.spec.probe.levels.clone(),
         budget: study.capacity as u64,
         images: layout(study),
-        weights: study.weights.clone(),
+        model: study.given.clone(),
         changes: Vec::new(),
     }
 }
@@ -379,18 +381,20 @@ fn lesson_work(study: &Study, task: u32) -> f64 {
     let (probe, steps) = (&study.spec.probe, study.spec.training.steps_of(task));
     let points =
         if task > 1 && probe.curve_every > 0 { (steps - 1) / probe.curve_every } else { 0 };
-    let point = probe.curve_examples * probe.draws * probe.stages;
-    steps as f64 * step_work(study, task) + points as f64 * point as f64
+    let point = probe.curve_examples as f64 * probe.draws as f64 * probe.stages as f64;
+    steps as f64 * step_work(study, task) + points as f64 * point
 }
 
 /// Work of one boundary.
 pub fn boundary_work(study: &Study, task: u32) -> f64 {
     let probe = &study.spec.probe;
-    let examples = study.probed_through(task).len();
-    let bound =
-        if probe.bound_points > 0 { 2 * probe.bound_pairs * (probe.bound_points + 1) } else { 0 };
-    let each = probe.levels.len() * probe.draws * probe.stages + bound;
-    (examples * each + probe.samples * probe.sample_stages) as f64
+    let examples = study.probed_through(task).len() as f64;
+    let bound = match probe.bound_points {
+        0 => 0.,
+        points => 2. * probe.bound_pairs as f64 * (points + 1) as f64,
+    };
+    let each = probe.levels.len() as f64 * probe.draws as f64 * probe.stages as f64 + bound;
+    examples * each + probe.samples as f64 * probe.sample_stages as f64
 }
 
 /// Versions by name, for `run.json`.

@@ -124,9 +124,7 @@ impl Selecting<'_> {
     /// The number by which the policy ranks, for each id of task `task`.
     fn priorities(&self, ids: &[u64], task: u32) -> Result<Option<Vec<f64>>> {
         let examples = self.study.examples(ids)?;
-        let stored = || -> Result<StoredSet> {
-            Ok(StoredSet::new(&self.study.examples(&self.study.train_ids(task)?)?)?)
-        };
+        let stored = || -> Result<StoredSet> { crate::measure::stored_of(self.study, task) };
         Ok(match self.policy.needs() {
             Needs::Energy => {
                 let beta = self.temperatures.distance;

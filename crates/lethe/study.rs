@@ -1,6 +1,8 @@
 //! A protocol met with its data: everything that is decided before the first step.
 
+use crate::dataset::{load_images, of_protocol};
 use crate::exit::{Fault, otherwise};
+use crate::given;
 use crate::interrupt::Interrupt;
 use crate::latent_system::{self, Extent, FEW, Latent};
 use crate::make::Making;
@@ -8,19 +10,17 @@ use crate::model;
 use crate::pipeline::diffusion_of;
 use crate::pixel_system;
 use crate::prompts::told;
-use crate::protocol::{DataSpec, DiffusionSpec, ModelSpec, ProbeSpec, ProtocolSpec, resolved_text};
+use crate::protocol::{DiffusionSpec, ModelSpec, ProbeSpec, ProtocolSpec, resolved_text};
 use crate::select::expect_measured;
 use crate::system::System;
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::Device;
 use lethe_candlex::params::ParamStore;
 use lethe_candlex::rng::Seed;
 use lethe_continual::{
     Arm, ClassId, ExampleId, LabelledExample, Mixture, ReplayPlan, Split, TaskStream,
 };
-use lethe_data::{
-    BadImages, Colour, DataError, ImageSet, Part, ReadOptions, Source, detect, read, split,
-};
+use lethe_data::{ImageSet, split};
 use lethe_diffusion::denoiser::Told;
 use lethe_diffusion::schedule::NoiseSchedule;
 use lethe_ledger::{ExampleRow, ExampleTable};
@@ -39,6 +39,8 @@ pub struct Study {
     pub images: ImageSet,
     /// Where they come from, in words.
     pub source: String,
+    /// Digest of the data and of the model that is started from; empty in a sketch.
+    pub given: Option<String>,
     /// Which examples come in which task.
     pub stream: TaskStream,
     /// What is replayed.
@@ -51,8 +53,6 @@ pub struct Study {
     pub process: Process,
     /// What is fine-tuned.
     pub system: System,
-    /// Digest of the weights that task 1 starts from, and of what surrounds them, where the seed does not draw them.
-    pub weights: Option<String>,
     /// Where tensors live.
     pub device: Device,
     /// Which examples are measured.
@@ -105,15 +105,16 @@ impl Study {
         if let Some(path) = &system.pretrained {
             expect_process(&spec.diffusion, &schedule, path)?;
         }
-        let weights = match extent {
-            Extent::Whole => system.pretrained.as_deref().map(model::digest).transpose()?,
-            Extent::Few => None,
-        };
         let parameters = system.declarations.n_elements();
         ensure!(
             parameters <= MOST_PARAMETERS,
             "model: expected at most {MOST_PARAMETERS} parameters, got {parameters}"
         );
+        let given = match extent {
+            Extent::Whole => given::digest(&system)?,
+            // A sketch is never gone on with.
+            Extent::Few => None,
+        };
         let process = Process {
             schedule,
             parameterization: spec.diffusion.parameterization,
@@ -124,13 +125,13 @@ impl Study {
             text,
             images,
             source,
+            given,
             stream,
             replay,
             capacity,
             mixture,
             process,
             system,
-            weights,
             device,
             probed,
         })
@@ -302,6 +303,8 @@ fn made(
     };
     let ids: Vec<u64> = stream.tasks().iter().flat_map(|task| plain(task.train())).collect();
     let seed = Seed(spec.seeds[0]);
+    // One process at a time: two would write the same folder.
+    let _lock = crate::hold::hold(folder.parent().unwrap_or(folder))?;
     let making = Making { spec: make, diffusion: &spec.diffusion, images, ids: &ids, seed, device };
     making.make(folder, interrupt)?;
     Ok(Some(folder.to_path_buf()))
@@ -313,92 +316,15 @@ pub fn plain(ids: &[ExampleId]) -> Vec<u64> {
 }
 
 fn validate(spec: &ProtocolSpec) -> Result<()> {
-    let is_file_name = !spec.name.is_empty()
+    let is_file_name = (1..=200).contains(&spec.name.len())
         && !spec.name.starts_with('.')
         && !spec.name.contains(['/', '\\', '\0']);
-    ensure!(is_file_name, "name: expected the name of a folder, got `{}`", spec.name);
+    ensure!(is_file_name, "name: expected the name of a folder, got `{:.200}`", spec.name);
     ensure!(!spec.seeds.is_empty(), "seeds: expected at least one");
     let distinct: BTreeSet<u64> = spec.seeds.iter().copied().collect();
     ensure!(distinct.len() == spec.seeds.len(), "seeds: expected each once, got {:?}", spec.seeds);
     spec.probe.validate()?;
     Ok(spec.training.validate()?)
-}
-
-fn load_images(spec: &DataSpec) -> Result<(ImageSet, String)> {
-    let source = source(spec)?;
-    let options = ReadOptions {
-        resolution: spec.resolution,
-        colour: choice(
-            "data.colour",
-            spec.colour.as_deref(),
-            &[("grey", Colour::Grey), ("rgb", Colour::Rgb)],
-        )?,
-        per_class: spec.per_class,
-        caption_column: spec.caption_column.clone(),
-        classes: spec.classes.clone(),
-        bad_images: choice(
-            "data.bad_images",
-            Some(&spec.bad_images),
-            &[("refuse", BadImages::Refuse), ("skip", BadImages::Skip)],
-        )?
-        .unwrap_or_default(),
-    };
-    let loaded = read(&source, &options).map_err(of_protocol)?;
-    let skipped = match loaded.skipped.len() {
-        0 => String::new(),
-        n => format!(", {n} bad images left out"),
-    };
-    Ok((loaded.images, format!("{source}{skipped}")))
-}
-
-/// An option of the reader, as the protocol calls it.
-fn of_protocol(error: DataError) -> anyhow::Error {
-    match error {
-        DataError::Option { .. } => Fault::Usage.because(anyhow!("data.{error}")),
-        other => other.into(),
-    }
-}
-
-/// What the protocol's words stand for.
-fn choice<T: Copy>(field: &str, word: Option<&str>, known: &[(&str, T)]) -> Result<Option<T>> {
-    let Some(word) = word else { return Ok(None) };
-    let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-    let found = known.iter().find(|(name, _)| *name == word);
-    let found = found
-        .with_context(|| format!("{field}: expected one of {}, got `{word}`", names.join(", ")))?;
-    Ok(Some(found.1))
-}
-
-fn source(spec: &DataSpec) -> Result<Source> {
-    let part = choice(
-        "data.part",
-        spec.part.as_deref(),
-        &[("training", Part::Training), ("test", Part::Test), ("both", Part::Both)],
-    )?;
-    let found = match (spec.source.as_str(), &spec.path) {
-        ("fashion-mnist", None) => Source::FashionMnist,
-        ("fashion-mnist", Some(_)) => bail!("data.path: the embedded fashion-mnist takes none"),
-        ("path", Some(path)) => detect(Path::new(path))?,
-        ("path", None) => bail!("data.path: source = \"path\" wants one"),
-        (source, None) if source.starts_with("hub:") => {
-            Source::Parquet { files: crate::hub::dataset(&source[4..])? }
-        }
-        (source, Some(_)) if source.starts_with("hub:") => {
-            bail!("data.path: source = \"{source}\" takes none")
-        }
-        (other, _) => bail!(
-            "data.source: expected \"fashion-mnist\", \"path\" or \"hub:OWNER/NAME\", got `{other}`"
-        ),
-    };
-    match (found, part) {
-        (Source::CifarBinary { folder, .. }, Some(part)) => {
-            Ok(Source::CifarBinary { folder, part })
-        }
-        (other, Some(_)) => {
-            bail!("data.part: only cifar-10-batches-bin has parts, this is {other}")
-        }
-        (found, None) => Ok(found),
-    }
 }
 
 fn task_stream(

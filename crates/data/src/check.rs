@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use crate::error::Listing;
 use crate::gather::gather;
 use crate::{BadImage, DataError, ReadOptions, Shape, Source};
 
@@ -68,7 +67,9 @@ impl fmt::Display for Summary {
             writeln!(f, "captions: {captions}")?;
         }
         if !self.bad.is_empty() {
-            writeln!(f, "bad:     {}{}", self.bad.len(), Listing(&self.bad))?;
+            writeln!(f, "bad:     {}", self.bad.len())?;
+            // All of them: whoever mends a data set wants no second pass.
+            self.bad.iter().try_for_each(|bad| writeln!(f, "  {bad}"))?;
         }
         match &self.digest {
             Ok(digest) => write!(f, "digest:  {digest}"),

@@ -26,6 +26,9 @@ pub(crate) fn training_batch(number: usize) -> String {
 /// The name of the test batch.
 pub(crate) const TEST_BATCH: &str = "test_batch.bin";
 
+/// Bytes of the class names that are read: ten names are far shorter.
+const LARGEST_NAMES: u64 = 1 << 16;
+
 /// The batches of one part of CIFAR-10.
 pub(crate) struct CifarReader {
     files: Vec<PathBuf>,
@@ -50,6 +53,11 @@ impl CifarReader {
 impl Reader for CifarReader {
     fn classes(&self) -> Option<&[String]> {
         Some(&self.classes)
+    }
+
+    fn rows_ahead(&self) -> Option<u64> {
+        let lengths = self.files.iter().map(|file| Some(file.metadata().ok()?.len()));
+        Some(lengths.sum::<Option<u64>>()? / RECORD as u64)
     }
 
     fn rows(&self, accept: &mut Accept<'_>) -> Result<(), DataError> {
@@ -94,7 +102,10 @@ fn class_names(path: &Path) -> Result<Vec<String>, DataError> {
     if !path.exists() {
         return Ok(CLASSES.map(String::from).to_vec());
     }
-    let text = std::fs::read_to_string(path).map_err(|cause| unreadable(path, &cause))?;
+    let (file, _) = open_file(path)?;
+    let mut text = String::new();
+    let read = file.take(LARGEST_NAMES).read_to_string(&mut text);
+    read.map_err(|cause| unreadable(path, &cause))?;
     let names: Vec<String> =
         text.lines().map(str::trim).filter(|name| !name.is_empty()).map(String::from).collect();
     if names.len() == CLASSES.len() {

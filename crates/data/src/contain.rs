@@ -2,9 +2,11 @@
 //!
 //! The image and Parquet decoders report most damage as errors, but a few assertions remain in them: the Parquet one
 //! panics on a byte array that is longer than its page. One bad file must not end the program before the others are
-//! listed, so every call into a decoder goes through here. The panic hook still runs and may print a line.
+//! listed, so every call into a decoder goes through here, and no word of it is printed but the error's own.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::Once;
 
 /// What `decode` returns, or `given_up` if it panics.
 ///
@@ -13,7 +15,24 @@ pub(crate) fn contain<T, E>(
     given_up: impl FnOnce() -> E,
     decode: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
-    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err(given_up()))
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = take_hook();
+        set_hook(Box::new(move |info| {
+            if !IS_CONTAINED.get() {
+                before(info);
+            }
+        }));
+    });
+    let outer = IS_CONTAINED.replace(true);
+    let outcome = catch_unwind(AssertUnwindSafe(decode));
+    IS_CONTAINED.set(outer);
+    outcome.unwrap_or_else(|_| Err(given_up()))
+}
+
+thread_local! {
+    /// Whether this thread is inside a decoder: a panic there is an error that is told by its file.
+    static IS_CONTAINED: Cell<bool> = const { Cell::new(false) };
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! From the bytes of a PNG, JPEG or WebP file to a picture.
 
+use std::borrow::Cow;
 use std::io::Cursor;
 use std::path::Path;
 
@@ -37,7 +38,30 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, String> {
         ImageFormat::WebP => check_riff_length(bytes)?,
         _ => check_png_end(bytes)?,
     }
-    contain(|| "the decoder gave up on damaged data".to_string(), || picture(bytes, format))
+    let needed = match format {
+        ImageFormat::Png => without_texts(bytes),
+        _ => Cow::Borrowed(bytes),
+    };
+    contain(|| "the decoder gave up on damaged data".to_string(), || picture(&needed, format))
+}
+
+/// A PNG without texts and colour profile, which are not looked at, and of which a few bytes may unpack to gigabytes.
+///
+/// What is no sequence of chunks stays as it is: the decoder says what is wrong with it.
+fn without_texts(bytes: &[u8]) -> Cow<'_, [u8]> {
+    const IGNORED: [&[u8]; 4] = [b"iCCP", b"zTXt", b"iTXt", b"tEXt"];
+    const SIGNATURE: usize = 8;
+    let (mut kept, mut at) = (bytes[..bytes.len().min(SIGNATURE)].to_vec(), SIGNATURE);
+    while let Some(&[a, b, c, d, ref kind @ ..]) = bytes.get(at..at + 8) {
+        // Length, kind, content, checksum.
+        let length = 12 + u32::from_be_bytes([a, b, c, d]) as usize;
+        let Some(chunk) = bytes.get(at..at + length) else { return Cow::Borrowed(bytes) };
+        if !IGNORED.contains(&kind) {
+            kept.extend_from_slice(chunk);
+        }
+        at += length;
+    }
+    if kept.len() == bytes.len() { Cow::Borrowed(bytes) } else { Cow::Owned(kept) }
 }
 
 fn picture(bytes: &[u8], format: ImageFormat) -> Result<Picture, String> {

@@ -103,6 +103,18 @@ pub enum DataError {
         /// The number found.
         found: usize,
     },
+    /// The pixels of a data set do not fit into memory.
+    #[error(
+        "{place}: here it shows that the pixels of the data set take {needed} bytes or more, and there is room for {limit}; lower `resolution` or `per_class`, or divide the data set"
+    )]
+    TooLarge {
+        /// The image at which it shows.
+        place: String,
+        /// Bytes of all images, as far as they are known.
+        needed: u64,
+        /// Bytes that may be taken.
+        limit: u64,
+    },
     /// The names given for the classes are not those in the data.
     #[error(
         "{source_name}: `classes`: expected {named:?} as the data names them, found {given:?}; leave `classes` out"

@@ -72,6 +72,10 @@ impl Reader for FolderReader {
         &self.strays
     }
 
+    fn rows_ahead(&self) -> Option<u64> {
+        Some(self.files.len() as u64)
+    }
+
     fn rows(&self, accept: &mut Accept<'_>) -> Result<(), DataError> {
         self.files.iter().try_for_each(|(label, path)| {
             accept(Row {

@@ -22,6 +22,8 @@ pub(crate) struct Gathered {
     /// Images per shape, as the source has them, before any option.
     pub(crate) shapes: BTreeMap<Shape, usize>,
     pub(crate) bad: Vec<BadImage>,
+    /// Rows in all, where that is known.
+    ahead: Option<u64>,
     /// The first image's place and final shape: the measure of all others.
     first: Option<(String, Shape)>,
     /// The first image that differs, as an error.
@@ -47,6 +49,7 @@ impl Gathered {
     fn new(classes: Vec<String>, reader: &dyn Reader) -> Self {
         Self {
             rows: 0,
+            ahead: reader.rows_ahead(),
             counts: vec![0; classes.len()],
             classes,
             shapes: BTreeMap::new(),
@@ -79,7 +82,7 @@ impl Gathered {
         }
         let caption = row.caption.unwrap_or_default();
         match row.content.picture() {
-            Ok(picture) => self.keep(id, (class, caption), picture, row.place, options),
+            Ok(picture) => return self.keep(id, (class, caption), picture, row.place, options),
             Err(reason) => self.reject(row.place, reason),
         }
         Ok(())
@@ -104,12 +107,13 @@ impl Gathered {
         picture: Picture,
         place: Place<'_>,
         options: &ReadOptions,
-    ) {
+    ) -> Result<(), DataError> {
         self.counts[class] += 1;
         *self.shapes.entry(picture.shape).or_default() += 1;
         let picture = apply(picture, options);
         let (first, shape) = self.first.get_or_insert_with(|| (place.to_string(), picture.shape));
         if picture.shape == *shape {
+            self.expect_room(picture.pixels.len(), place, options)?;
             self.ids.push(id);
             self.labels.push(class as u32);
             self.captions.iter_mut().for_each(|captions| captions.push(caption.to_string()));
@@ -122,6 +126,26 @@ impl Gathered {
                 other_shape: picture.shape,
             });
         }
+        Ok(())
+    }
+
+    /// Whether there is room for one more image of `length` bytes, and before the first for all that will come.
+    fn expect_room(
+        &self,
+        length: usize,
+        place: Place<'_>,
+        options: &ReadOptions,
+    ) -> Result<(), DataError> {
+        let Some(limit) = options.memory else { return Ok(()) };
+        let classes = self.classes.len() as u64;
+        let wanted = options.per_class.map(|wanted| (wanted as u64).saturating_mul(classes));
+        let rows = self.ahead.map(|ahead| ahead.min(wanted.unwrap_or(u64::MAX)));
+        let all = rows.filter(|_| self.ids.is_empty()).unwrap_or(1).saturating_mul(length as u64);
+        let needed = all.saturating_add(self.pixels.len() as u64);
+        if needed <= limit {
+            return Ok(());
+        }
+        Err(DataError::TooLarge { place: place.to_string(), needed, limit })
     }
 
     /// How many images have a caption, where the source has captions; images of all shapes count.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::decode::MAX_SIDE;
 use crate::error::malformed;
-use crate::input::Input;
+use crate::input::{Input, Stream};
 use crate::picture::Picture;
 use crate::rows::{Accept, Content, Place, Reader, Row};
 use crate::{DataError, Shape};
@@ -38,6 +38,11 @@ impl IdxReader {
 impl Reader for IdxReader {
     fn classes(&self) -> Option<&[String]> {
         self.classes.as_deref()
+    }
+
+    fn rows_ahead(&self) -> Option<u64> {
+        let (_, [count, _, _]) = IdxFile::open(&self.images, IMAGES).ok()?;
+        Some(u64::from(count))
     }
 
     fn rows(&self, accept: &mut Accept<'_>) -> Result<(), DataError> {
@@ -77,6 +82,8 @@ struct IdxFile {
     bytes: Box<dyn Read>,
     /// The length of the file, where it is known before it is read.
     length: Option<u64>,
+    /// The most that a packed file may hold.
+    most: u64,
     /// Bytes read so far.
     at: u64,
     /// Bytes that the header declares, itself included.
@@ -87,11 +94,10 @@ struct IdxFile {
 impl IdxFile {
     /// Opens a file and reads its header: the magic number and `N` dimensions.
     fn open<const N: usize>(input: &Input, magic: [u8; 4]) -> Result<(Self, [u32; N]), DataError> {
-        let stream = input.open()?;
+        let Stream { bytes, length, most } = input.open()?;
         let declared = 4 + 4 * N as u64;
         let path = input.path().to_path_buf();
-        let mut file =
-            Self { path, bytes: stream.bytes, length: stream.length, at: 0, declared, count: 0 };
+        let mut file = Self { path, bytes, length, most, at: 0, declared, count: 0 };
         let found = file.record(4)?;
         if found != magic {
             let expected = format!("0x{:08x} ({N} dimensions of bytes)", u32::from_be_bytes(magic));
@@ -119,6 +125,11 @@ impl IdxFile {
         self.declared += u64::from(self.count) * record;
         match self.length {
             Some(length) if length != self.declared => Err(self.wrong_length(length.to_string())),
+            None if self.declared > self.most => {
+                let expected = format!("at most {} bytes unpacked, for what is packed", self.most);
+                let found = format!("{} declared", self.declared);
+                Err(self.malformed("gzip stream", expected, found, "unpack it, if it is no bomb"))
+            }
             _ => Ok(()),
         }
     }

@@ -22,7 +22,14 @@ pub(crate) struct Stream {
     pub(crate) bytes: Box<dyn Read>,
     /// How many bytes will come, where that is known before they are read.
     pub(crate) length: Option<u64>,
+    /// How many bytes may come: many more than a file packs of images are a mistake or an attack.
+    pub(crate) most: u64,
 }
+
+/// Packed images are rarely a tenth of their size; zeros are a thousandth.
+const MOST_TIMES: u64 = 200;
+/// What may come of the smallest file.
+const MOST_AT_LEAST: u64 = 64 << 20;
 
 impl Input {
     /// The name for messages.
@@ -61,7 +68,8 @@ pub(crate) fn open_file(path: &Path) -> Result<(File, u64), DataError> {
 fn stream(mut bytes: impl BufRead + 'static, length: u64) -> std::io::Result<Stream> {
     if bytes.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
         let unpacked = BufReader::new(MultiGzDecoder::new(bytes));
-        return Ok(Stream { bytes: Box::new(unpacked), length: None });
+        let most = length.saturating_mul(MOST_TIMES).max(MOST_AT_LEAST);
+        return Ok(Stream { bytes: Box::new(unpacked), length: None, most });
     }
-    Ok(Stream { bytes: Box::new(bytes), length: Some(length) })
+    Ok(Stream { bytes: Box::new(bytes), length: Some(length), most: length })
 }

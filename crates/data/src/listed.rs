@@ -74,6 +74,10 @@ impl Reader for ListedReader {
         &self.strays
     }
 
+    fn rows_ahead(&self) -> Option<u64> {
+        Some(self.rows.len() as u64)
+    }
+
     fn rows(&self, accept: &mut Accept<'_>) -> Result<(), DataError> {
         self.rows.iter().try_for_each(|row| {
             accept(Row {

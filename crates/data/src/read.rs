@@ -22,6 +22,8 @@ pub struct ReadOptions {
     pub caption_column: Option<String>,
     /// What happens if an image cannot be used.
     pub bad_images: BadImages,
+    /// Most bytes that the pixels may take in memory; a data set that has more is refused. `None` is no limit.
+    pub memory: Option<u64>,
 }
 
 /// The colours of an [`ImageSet`].

@@ -26,6 +26,11 @@ pub(crate) trait Reader {
         &[]
     }
 
+    /// How many rows there will be, where that is known before they are read.
+    fn rows_ahead(&self) -> Option<u64> {
+        None
+    }
+
     /// Hands every row to `accept`, in source order.
     fn rows(&self, accept: &mut Accept<'_>) -> Result<(), DataError>;
 }

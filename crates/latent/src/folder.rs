@@ -150,6 +150,9 @@ fn expect_listed(
 pub fn read_text(path: &Path) -> Result<String, LatentError> {
     let io = |source| LatentError::Io { path: path.to_path_buf(), action: "read", source };
     let mut bytes = Vec::new();
+    if !std::fs::metadata(path).map_err(io)?.is_file() {
+        return Err(content(path, "expected a file"));
+    }
     let file = std::fs::File::open(path).map_err(io)?;
     file.take(LARGEST_JSON + 1).read_to_end(&mut bytes).map_err(io)?;
     if bytes.len() as u64 > LARGEST_JSON {

@@ -100,8 +100,7 @@ impl ClipTextConfig {
     /// # Errors
     /// In words: no JSON, a key that is not known, another kind of model, or a size that does not fit.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut fields: Map<String, Json> =
-            serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let mut fields: Map<String, Json> = lethe_layers::object::fields(text)?;
         if let Some(kind) = fields.get("model_type").filter(|kind| *kind != "clip_text_model") {
             return Err(format!("model_type: expected clip_text_model, got {kind}"));
         }

@@ -120,6 +120,9 @@ pub fn open(path: &Path) -> Result<WeightFile, LatentError> {
 
 fn expect_no_pickle(path: &Path) -> Result<(), LatentError> {
     let io = |source| LatentError::Io { path: path.to_path_buf(), action: "read", source };
+    if !std::fs::metadata(path).map_err(io)?.is_file() {
+        return Err(content(path, "expected a file"));
+    }
     let mut start = Vec::new();
     std::fs::File::open(path).map_err(io)?.take(4).read_to_end(&mut start).map_err(io)?;
     // A zip archive, as torch saves pickles, whatever its name says.

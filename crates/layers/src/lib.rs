@@ -9,6 +9,7 @@ pub mod attention;
 pub mod conv;
 pub mod dropout;
 pub mod norm;
+pub mod object;
 pub mod operation;
 pub mod resnet_block;
 pub mod time_embedding;

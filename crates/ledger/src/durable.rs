@@ -1,8 +1,8 @@
-//! Writing a whole file so that a reader sees the old one or the new one, never a part.
+//! Whole files: written so that a reader sees the old one or the new one, never a part; read if they are files.
 
 use crate::error::{Error, Result};
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes `bytes` beside `path`, syncs, renames over it and syncs the folder.
@@ -14,6 +14,48 @@ use std::path::{Path, PathBuf};
 pub fn write_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     let path = path.as_ref();
     replace(path, |file| file.write_all(bytes).map_err(Error::io(path, "write")))
+}
+
+/// Largest file that is read whole: what is larger is none of ours.
+const LARGEST: u64 = 256 << 20;
+
+/// Reads the whole file `path`, if it is one: a pipe might never end.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::NotAFile`] for what is no file, or larger than any that is written here.
+pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>> {
+    let path = path.as_ref();
+    expect_file(path)?;
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(Error::io(path, "open"))?;
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
+    if bytes.len() as u64 > LARGEST {
+        let found = format!("more than {LARGEST} bytes");
+        return Err(Error::NotAFile { path: path.to_owned(), found });
+    }
+    Ok(bytes)
+}
+
+/// The same, of a text.
+///
+/// # Errors
+/// As [`read`]; [`Error::NotAFile`] for what is no UTF-8.
+pub fn read_text(path: impl AsRef<Path>) -> Result<String> {
+    let path = path.as_ref();
+    String::from_utf8(read(path)?).map_err(|error| {
+        let found = format!("no text: {error}");
+        Error::NotAFile { path: path.to_owned(), found }
+    })
+}
+
+/// Refuses pipes, devices and folders, which would be waited for, or fail without a name.
+pub(crate) fn expect_file(path: &Path) -> Result<()> {
+    let found = fs::metadata(path).map_err(Error::io(path, "open"))?;
+    if found.is_file() {
+        return Ok(());
+    }
+    let found = if found.is_dir() { "a folder" } else { "a pipe or a device" };
+    Err(Error::NotAFile { path: path.to_owned(), found: found.into() })
 }
 
 /// As [`write_file`], with the content streamed by `write`.

@@ -19,6 +19,16 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
+    /// Something else lies where a file should be.
+    #[error(
+        "{}: expected a file as it was written, found {found}; restore it from a copy, or begin anew elsewhere", path.display()
+    )]
+    NotAFile {
+        /// Where it lies.
+        path: PathBuf,
+        /// What it is.
+        found: String,
+    },
     /// A complete line is not what was written.
     #[error(
         "{}, line {line}: {problem}; the file was changed or damaged after it was written: restore it from a copy, or run again", path.display()
@@ -45,7 +55,7 @@ pub enum Error {
     },
     /// An offset at which no line ends.
     #[error(
-        "{}: offset {offset} is not the end of a line (the file holds {length} bytes); the file does not belong to this checkpoint", path.display()
+        "{}: offset {offset} is not the end of a line (the file holds {length} bytes): it is not the file that the run has committed; restore it from a copy, or begin anew elsewhere", path.display()
     )]
     NotALineEnd {
         /// The file.

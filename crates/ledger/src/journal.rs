@@ -11,7 +11,7 @@ use crate::line;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
@@ -56,6 +56,10 @@ impl<R: Record> Journal<R> {
     /// # Errors
     /// [`Error::NotALineEnd`]; [`Error::DamagedLine`]; [`Error::Io`].
     pub fn resume(path: impl AsRef<Path>, offset: u64) -> Result<Self> {
+        if offset > 0 {
+            // What is gone must not be begun anew.
+            durable::expect_file(path.as_ref())?;
+        }
         Self::open_unverified(path.as_ref())?.truncate_to(offset)?;
         Self::open(path)
     }
@@ -138,6 +142,9 @@ impl<R: Record> Journal<R> {
     }
 
     fn open_unverified(path: &Path) -> Result<Self> {
+        if path.symlink_metadata().is_ok() {
+            durable::expect_file(path)?;
+        }
         let file = OpenOptions::new()
             .read(true)
             .append(true)
@@ -155,7 +162,7 @@ impl<R: Record> Journal<R> {
         let mut byte = [0u8];
         let mut file = &self.file;
         file.seek(SeekFrom::Start(offset - 1)).map_err(self.io("seek"))?;
-        std::io::Read::read_exact(&mut file, &mut byte).map_err(self.io("read"))?;
+        file.read_exact(&mut byte).map_err(self.io("read"))?;
         Ok(byte == *b"\n")
     }
 
@@ -170,6 +177,9 @@ impl<R: Record> Journal<R> {
     }
 }
 
+/// Longest line in bytes: two million examples measured at once.
+const LONGEST: u64 = 64 << 20;
+
 /// How a file of lines ends.
 struct Tail {
     complete_bytes: u64,
@@ -178,13 +188,19 @@ struct Tail {
 
 /// Visits each complete line with its number; a visitor's complaint is a damaged line.
 fn scan(path: &Path, mut visit: impl FnMut(usize, &[u8]) -> Result<(), String>) -> Result<Tail> {
+    durable::expect_file(path)?;
     let file = File::open(path).map_err(Error::io(path, "open"))?;
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut tail = Tail { complete_bytes: 0, torn_bytes: 0 };
     let mut bytes = Vec::new();
     for number in 1.. {
         bytes.clear();
-        let length = reader.read_until(b'\n', &mut bytes).map_err(Error::io(path, "read"))? as u64;
+        let mut line = (&mut reader).take(LONGEST + 1);
+        let length = line.read_until(b'\n', &mut bytes).map_err(Error::io(path, "read"))? as u64;
+        if length > LONGEST {
+            let problem = format!("it is longer than {LONGEST} bytes");
+            return Err(Error::DamagedLine { path: path.to_owned(), line: number, problem });
+        }
         let Some(line) = bytes.strip_suffix(b"\n") else {
             tail.torn_bytes = length;
             break;

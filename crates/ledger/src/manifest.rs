@@ -4,7 +4,6 @@ use crate::durable;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 /// The format that this version writes and reads.
@@ -46,9 +45,9 @@ pub struct RunManifest {
     pub budget: u64,
     /// How the sheets in `images/` are laid out.
     pub images: SpriteLayout,
-    /// Digest of the weights that task 1 started from, where the seed did not draw them.
+    /// Digest of the model that the run started from, where the seed did not draw it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weights: Option<String>,
+    pub model: Option<String>,
     /// Edits of the protocol while the run was under way, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<String>,
@@ -133,7 +132,7 @@ impl RunManifest {
     /// [`Error::Io`], [`Error::Json`], and what [`Self::validate`] refuses.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = fs::read_to_string(path).map_err(Error::io(path, "read"))?;
+        let text = without_check(path, durable::read_text(path)?)?;
         let manifest: Self = serde_json::from_str(&text).map_err(|source| Error::Json {
             path: path.to_owned(),
             what: "run manifest",
@@ -154,7 +153,7 @@ impl RunManifest {
         let mut text = serde_json::to_string_pretty(self)
             .map_err(|source| Error::io(path, "encode")(source.into()))?;
         text.push('\n');
-        durable::write_file(path, text.as_bytes())
+        durable::write_file(path, with_check(&text).as_bytes())
     }
 
     /// Checks what the types do not.
@@ -203,6 +202,37 @@ impl RunManifest {
     }
 }
 
+/// What ends an object over several lines.
+const END: &str = "\n}\n";
+const CHECK: &str = ",\n  \"check\": \"";
+
+/// A manifest's text with the digest of itself as its last field, `check`.
+fn with_check(text: &str) -> String {
+    let body = text.strip_suffix(END).unwrap_or(text);
+    format!("{body}{CHECK}{}\"{END}", digest(text))
+}
+
+/// The text before `check` was added, if it is as it was written. Manifests without the field are older than it.
+fn without_check(path: &Path, text: String) -> Result<String> {
+    let field = text.rsplit_once(CHECK);
+    let Some((body, found)) =
+        field.and_then(|(body, rest)| Some((body, rest.strip_suffix(&format!("\"{END}"))?)))
+    else {
+        return Ok(text);
+    };
+    let body = format!("{body}{END}");
+    let expected = digest(&body);
+    if found == expected {
+        return Ok(body);
+    }
+    Err(Error::InvalidField {
+        what: path.display().to_string(),
+        field: "check",
+        expected: format!("{expected}, the digest of what stands before it"),
+        got: format!("{found:.80}: the file was changed or damaged after it was written"),
+    })
+}
+
 fn first_repeated<'a>(names: impl Iterator<Item = &'a String>) -> Option<&'a String> {
     let mut seen = std::collections::BTreeSet::new();
     names.into_iter().find(|name| !seen.insert(*name))
@@ -211,6 +241,7 @@ fn first_repeated<'a>(names: impl Iterator<Item = &'a String>) -> Option<&'a Str
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use std::fs;
 
     /// A field and what makes it wrong.
     type Change = (&'static str, fn(&mut RunManifest));
@@ -249,7 +280,7 @@ pub(crate) mod tests {
             levels: vec![0.1, 0.3],
             budget: 4,
             images: SpriteLayout { tile_width: 8, tile_height: 8, channels: 1, columns: 10 },
-            weights: None,
+            model: None,
             changes: Vec::new(),
         }
     }
@@ -264,12 +295,31 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn any_flipped_byte_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.json");
+        manifest().save(&path).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        for at in 0..bytes.len() {
+            for flip in [1, 4, 0x20] {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= flip;
+                fs::write(&path, &flipped).unwrap();
+                let error = RunManifest::load(&path).unwrap_err().to_string();
+                assert!(error.contains("run.json"), "{at}: {error}");
+            }
+        }
+    }
+
+    #[test]
     fn an_unknown_field_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.json");
         manifest().save(&path).unwrap();
-        let text = fs::read_to_string(&path).unwrap().replacen("\"budget\"", "\"bugdet\"", 1);
-        fs::write(&path, text).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let (text, _) = text.rsplit_once(CHECK).unwrap();
+        let text = text.replacen("\"budget\"", "\"bugdet\"", 1);
+        fs::write(&path, format!("{text}{END}")).unwrap();
         let message = RunManifest::load(&path).unwrap_err().to_string();
         assert!(message.contains("run.json: unknown field `bugdet`"), "{message}");
     }

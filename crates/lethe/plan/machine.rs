@@ -9,6 +9,11 @@ pub fn available_memory() -> Option<u64> {
     Some(container().map_or(system, |left| left.min(system)))
 }
 
+/// Bytes that the pixels of a data set may take: half of what is free, the other half being everything else's.
+pub fn room_for_pixels() -> Option<u64> {
+    available_memory().map(|bytes| bytes / 2)
+}
+
 /// What a control group with a limit leaves; caches that it would give back are counted as taken.
 fn container() -> Option<u64> {
     let number = |name: &str| -> Option<u64> {

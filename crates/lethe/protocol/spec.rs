@@ -262,6 +262,18 @@ impl MakeSpec {
         let steps = self.vae_steps;
         require("vae_steps", steps <= most, "at most 4294967295", steps.to_string())?;
         require("vae_batch", self.vae_batch > 0, "at least 1", "0".into())?;
+        for (field, value, most) in [
+            ("vae_batch", self.vae_batch, 1 << 14),
+            ("latent_channels", self.latent_channels, 64),
+            ("layers_per_block", self.layers_per_block, 64),
+            ("heads", self.heads, 1 << 10),
+            ("norm_groups", self.norm_groups, 1 << 16),
+            ("text_channels", self.text_channels, 1 << 14),
+            ("text_layers", self.text_layers, 64),
+        ] {
+            let expected = format!("1 to {most}");
+            require(field, (1..=most).contains(&value), &expected, value.to_string())?;
+        }
         let rate = self.vae_rate;
         require("vae_rate", rate > 0. && rate.is_finite(), "a positive number", rate.to_string())?;
         let weight = self.vae_kl;
@@ -381,6 +393,9 @@ impl Default for ProbeSpec {
     }
 }
 
+/// Of whatever a probe counts: beyond that a number is a mistake, and products of several have no end.
+const MOST: usize = 1 << 24;
+
 impl ProbeSpec {
     /// # Errors
     /// Names the first impossible field.
@@ -399,6 +414,20 @@ impl ProbeSpec {
         at_least_one("sample_stages", self.sample_stages)?;
         if self.curve_every > 0 {
             at_least_one("curve_examples", self.curve_examples)?;
+        }
+        for (field, value) in [
+            ("train_examples", self.train_examples),
+            ("held_out_examples", self.held_out_examples),
+            ("stages", self.stages),
+            ("draws", self.draws),
+            ("bound_points", self.bound_points),
+            ("bound_pairs", self.bound_pairs),
+            ("curve_examples", self.curve_examples),
+            ("samples", self.samples),
+            ("sample_stages", self.sample_stages),
+            ("batch", self.batch),
+        ] {
+            require(field, value <= MOST, &format!("at most {MOST}"), value.to_string())?;
         }
         require("levels", !self.levels.is_empty(), "at least one level", "none".into())?;
         for level in &self.levels {

@@ -34,7 +34,7 @@ pub fn load(name: &str, overrides: &[String]) -> Result<ProtocolSpec> {
 
 fn read(path: &Path) -> Result<String> {
     let known: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
-    std::fs::read_to_string(path).map_err(|error| {
+    text_of(path).map_err(|error| {
         let fault =
             if error.kind() == std::io::ErrorKind::NotFound { Fault::Missing } else { Fault::Data };
         let hint = format!(
@@ -43,6 +43,16 @@ fn read(path: &Path) -> Result<String> {
         );
         fault.because(anyhow!("{}: {hint}: {error}", path.display()))
     })
+}
+
+/// The text of a file: a pipe might never end, and no protocol is longer than a book.
+fn text_of(path: &Path) -> std::io::Result<String> {
+    const LARGEST: u64 = 4 << 20;
+    let found = std::fs::metadata(path)?;
+    if found.is_file() && found.len() <= LARGEST {
+        return std::fs::read_to_string(path);
+    }
+    Err(std::io::Error::other(format!("expected a file of at most {LARGEST} bytes")))
 }
 
 /// Puts `a.b=value` into the table; a value that is no TOML is taken as text.

@@ -45,6 +45,7 @@ pub fn run(command: &Command) -> Result<()> {
     let options = ReadOptions {
         classes: arguments.classes.clone(),
         caption_column: arguments.caption_column.clone(),
+        memory: lethe::plan::machine::room_for_pixels(),
         ..ReadOptions::default()
     };
     let summary = check(&source, &options)?;

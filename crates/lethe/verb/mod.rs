@@ -17,15 +17,41 @@ use clap::Args;
 use lethe::protocol::ProtocolSpec;
 use lethe::study::{Place, Study};
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A line on standard output; a reader that went away is no failure.
+/// Whether a line could not be written.
+static UNSAID: AtomicBool = AtomicBool::new(false);
+
+/// A line on standard output; a reader that went away is no failure, a full disk is one, which [`all_said`] tells.
 pub fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    if let Err(error) = lethe::exit::tell(line) {
+        if !UNSAID.swap(true, Ordering::Relaxed) {
+            complain(&error);
+        }
+    }
+}
+
+/// Whether every line was written that was to be said.
+pub fn all_said() -> bool {
+    !UNSAID.load(Ordering::Relaxed)
+}
+
+/// Names come from files: what would move a terminal's cursor is shown, not done, and no line is without an end.
+fn visible(words: &str) -> String {
+    const LONGEST: usize = 2000;
+    let shown =
+        |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    let line = |line: &str| {
+        let rest = if line.chars().nth(LONGEST).is_some() { " …" } else { "" };
+        line.chars().take(LONGEST).map(shown).collect::<String>() + rest
+    };
+    words.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// An error on standard error.
 pub fn complain(error: &anyhow::Error) {
-    let _ = writeln!(std::io::stderr(), "error: {}", lethe::exit::in_words(error));
+    let words = visible(&lethe::exit::in_words(error));
+    let _ = writeln!(std::io::stderr(), "error: {words}");
 }
 
 /// The protocol, and where it is computed.

@@ -41,6 +41,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return lethe::check::check(folder, say);
     }
     let folder = arguments.folder.as_ref().context("a run's folder")?;
+    lethe::progress::expect_committed(folder)?;
     say(&lethe::report::write(folder)?.display().to_string());
     Ok(())
 }

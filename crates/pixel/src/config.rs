@@ -111,7 +111,7 @@ impl UNet2dConfig {
     pub fn validate(&self) -> Result<(), PixelError> {
         self.validate_choices()?;
         let levels = self.block_out_channels.len();
-        require("block_out_channels", levels > 0, "at least one level", levels)?;
+        require("block_out_channels", (1..=8).contains(&levels), "1 to 8 levels", levels)?;
         require(
             "down_block_types",
             self.down_block_types.len() == levels,
@@ -124,14 +124,7 @@ impl UNet2dConfig {
             "one for each level",
             levels,
         )?;
-        require(
-            "layers_per_block",
-            self.layers_per_block > 0,
-            "at least 1",
-            self.layers_per_block,
-        )?;
-        require("in_channels", self.in_channels > 0, "at least 1", self.in_channels)?;
-        require("out_channels", self.out_channels > 0, "at least 1", self.out_channels)?;
+        self.validate_sizes()?;
         require(
             "downsample_padding",
             self.downsample_padding <= 1,
@@ -156,6 +149,23 @@ impl UNet2dConfig {
             self.validate_channels(channels)?;
         }
         self.validate_heads()
+    }
+
+    /// What lies above is a mistake that no memory would hold.
+    fn validate_sizes(&self) -> Result<(), PixelError> {
+        let optional = |size: Option<usize>| size.unwrap_or(1);
+        for (field, size, most) in [
+            ("layers_per_block", self.layers_per_block, 64),
+            ("in_channels", self.in_channels, 1 << 12),
+            ("out_channels", self.out_channels, 1 << 12),
+            ("sample_size", optional(self.sample_size), 1 << 14),
+            ("time_embedding_dim", optional(self.time_embedding_dim), 1 << 16),
+            ("num_class_embeds", optional(self.num_class_embeds), 1 << 24),
+        ] {
+            require(field, (1..=most).contains(&size), &format!("1 to {most}"), size)?;
+        }
+        let shift = self.freq_shift;
+        require("freq_shift", (-1. ..=1.).contains(&shift), "a number from -1 to 1", shift)
     }
 
     fn validate_choices(&self) -> Result<(), PixelError> {

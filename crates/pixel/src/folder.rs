@@ -5,6 +5,7 @@ use candle_core::{DType, Device};
 use lethe_candlex::params::Declarations;
 use lethe_candlex::weights::{self, Loaded};
 pub use lethe_layers::attention::todays_name;
+use lethe_layers::object;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,9 @@ use std::path::{Path, PathBuf};
 pub const CONFIG: &str = "config.json";
 /// Name of the weights.
 pub const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
+
+/// Largest configuration in bytes.
+const LARGEST_CONFIG: u64 = 1 << 20;
 
 /// A U-Net that was read.
 #[derive(Debug)]
@@ -55,9 +59,12 @@ pub fn read(folder: &Path, dtype: DType, device: &Device) -> Result<Pretrained, 
 pub fn read_config(path: &Path) -> Result<UNet2dConfig, PixelError> {
     let io = |source| PixelError::Io { path: path.to_path_buf(), action: "read", source };
     let json = |reason: String| PixelError::Json { path: path.to_path_buf(), reason };
-    let text = std::fs::read_to_string(path).map_err(io)?;
-    let mut fields: Map<String, Value> =
-        serde_json::from_str(&text).map_err(|error| json(error.to_string()))?;
+    let found = std::fs::metadata(path).map_err(io)?;
+    if !found.is_file() || found.len() > LARGEST_CONFIG {
+        return Err(json(format!("expected a file of at most {LARGEST_CONFIG} bytes")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| json(error.to_string()))?;
+    let mut fields: Map<String, Value> = object::fields(&text).map_err(json)?;
     match fields.get("_class_name").and_then(Value::as_str) {
         None | Some("UNet2DModel") => {}
         Some(other) => {

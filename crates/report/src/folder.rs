@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::sprite::{Picture, Sheet};
 use crate::study::Study;
 use lethe_ledger::{ExampleTable, Ledger, RunManifest, TrainingLog, TrainingRecord, digest};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -77,7 +78,23 @@ fn read_training(folder: &Path, notices: &mut Vec<String>) -> Result<Vec<Trainin
     }
     let (training, torn) = TrainingLog::read_committed(&path)?;
     notices.extend(torn_notice("training.jsonl", torn));
+    expect_each_step_once(&training, path)?;
     Ok(training)
+}
+
+/// A run that goes on cuts the log back first: a step that stands there twice was put there.
+fn expect_each_step_once(training: &[TrainingRecord], path: PathBuf) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    let key = |record: &TrainingRecord| {
+        (record.run.clone(), record.arm.clone(), record.task, record.step)
+    };
+    match training.iter().find(|record| !seen.insert(key(record))) {
+        None => Ok(()),
+        Some(TrainingRecord { run, arm, task, step, .. }) => {
+            let got = format!("step {step} of task {task} twice, run {run}, arm {arm}");
+            Err(Error::Inconsistent { path, field: "step", expected: "each once".into(), got })
+        }
+    }
 }
 
 fn torn_notice(name: &str, bytes: u64) -> Option<String> {

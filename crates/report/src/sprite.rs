@@ -24,6 +24,10 @@ pub(crate) struct Picture {
 impl Picture {
     /// Reads a PNG; none if there is no such file.
     pub(crate) fn load(path: &Path) -> Result<Option<Self>> {
+        if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            let problem = "expected a file".to_string();
+            return Err(Error::Image { path: path.to_owned(), problem });
+        }
         match File::open(path) {
             Ok(file) => Self::decode(BufReader::new(file))
                 .map(Some)

@@ -168,7 +168,7 @@ impl Plan {
                 channels: if self.colour { 3 } else { 1 },
                 columns: COLUMNS,
             },
-            weights: None,
+            model: None,
             changes: Vec::new(),
         }
     }

@@ -127,7 +127,8 @@ impl TrainingSpec {
         };
         require("steps", self.steps > 0, "at least 1", self.steps)?;
         require("later_steps", self.later_steps > 0, "at least 1", self.later_steps)?;
-        require("batch", self.batch > 0, "at least 1", self.batch)?;
+        let batch = (1..=1 << 20).contains(&self.batch);
+        require("batch", batch, "1 to 1048576", self.batch)?;
         require("parts", self.parts > 0, "at least 1", self.parts)?;
         require(
             "checkpoint_every",

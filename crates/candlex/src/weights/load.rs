@@ -111,8 +111,10 @@ pub(super) fn missing(
     declarations: &Declarations,
     found: &Index,
 ) -> Fault {
+    // Among more names than any model has, a search would take longer than anybody waits.
+    let searched = if found.len() <= MOST_NAMES { found } else { &Index::new() };
     let claimed = |name: &str| declarations.as_slice().iter().any(|d| d.name == name);
-    let nearest = found.iter().filter(|(name, _)| !claimed(name)).max_by(|(a, _), (b, _)| {
+    let nearest = searched.iter().filter(|(name, _)| !claimed(name)).max_by(|(a, _), (b, _)| {
         closeness(a, &declaration.name).total_cmp(&closeness(b, &declaration.name))
     });
     Fault::Missing {
@@ -120,6 +122,9 @@ pub(super) fn missing(
         nearest: nearest.map(|(_, (_, name))| name.clone()),
     }
 }
+
+/// Tensors of a file, at most, among which the nearest name is looked for.
+const MOST_NAMES: usize = 8192;
 
 fn closeness(a: &str, b: &str) -> f64 {
     strsim::normalized_levenshtein(a, b)

@@ -150,8 +150,7 @@ impl UNet2dConditionConfig {
     /// # Errors
     /// In words: no JSON, an unknown key, a key at a value that these networks do not know, or another family by name.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut fields: Map<String, Value> =
-            serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let mut fields: Map<String, Value> = lethe_layers::object::fields(text)?;
         if let Some(family) = other_family(&fields) {
             return Err(format!("expected the U-Net of Stable Diffusion 1, got that of {family}"));
         }

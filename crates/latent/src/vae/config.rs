@@ -68,8 +68,7 @@ impl AutoencoderKlConfig {
     /// # Errors
     /// In words: no JSON, an unknown key, a latent shift, or another class by name.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut fields: Map<String, Value> =
-            serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let mut fields: Map<String, Value> = lethe_layers::object::fields(text)?;
         let class = fields.get("_class_name").and_then(Value::as_str).unwrap_or("AutoencoderKL");
         if class != "AutoencoderKL" {
             return Err(format!("_class_name: expected AutoencoderKL, got {class}"));

@@ -45,8 +45,8 @@ fn facts(manifest: &RunManifest, context: &Context<'_>) -> Table {
             data.digest
         ),
     );
-    if let Some(weights) = &manifest.weights {
-        row("weights before task 1", format!("digest {weights}"));
+    if let Some(model) = &manifest.model {
+        row("model before task 1", format!("digest {model}"));
     }
     for change in &manifest.changes {
         row("protocol edited on the way", change.clone());

@@ -1,0 +1,95 @@
+//! One process at a time: the lock of a run's folder.
+//!
+//! The operating system lets go of it when the process dies, however it dies; the name in the file is for people.
+
+use crate::exit::Fault;
+use crate::meter::note;
+use anyhow::{Result, anyhow};
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+/// A folder that is this process's own as long as this lives.
+#[derive(Debug)]
+pub struct Hold(File);
+
+impl Drop for Hold {
+    /// Who ends in order leaves no name.
+    fn drop(&mut self) {
+        // A name that stays tells the next one of a holder that is gone, no more.
+        let _ = self.0.set_len(0);
+    }
+}
+
+/// Takes `folder`, which is made where it is not there, or says who holds it.
+///
+/// # Errors
+/// When another process holds it, or there is no place for the lock.
+pub fn hold(folder: &Path) -> Result<Hold> {
+    fs::create_dir_all(folder).map_err(|error| {
+        Fault::Held.because(anyhow!("{}: cannot create: {error}", folder.display()))
+    })?;
+    let path = folder.join("lock");
+    if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+        return Err(Fault::Held.because(anyhow!("{}: it is not a file", path.display())));
+    }
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(false);
+    let mut file = options.open(&path).map_err(|error| {
+        Fault::Held.because(anyhow!("{}: cannot open: {error}", path.display()))
+    })?;
+    lock(folder, &mut file, FlockOperation::NonBlockingLockExclusive)?;
+    let before = holder(&mut file);
+    if !before.is_empty() {
+        note(&format!(
+            "{}: taken over from {before}, which did not end in order",
+            folder.display()
+        ));
+    }
+    sign(&mut file).map_err(|error| {
+        Fault::Disk.because(anyhow!("{}: cannot write: {error}", path.display()))
+    })?;
+    Ok(Hold(file))
+}
+
+/// Whether nobody writes in `folder` now; takes nothing.
+///
+/// # Errors
+/// When another process holds it.
+pub fn expect_free(folder: &Path) -> Result<()> {
+    match File::open(folder.join("lock")) {
+        Ok(mut file) => lock(folder, &mut file, FlockOperation::NonBlockingLockShared),
+        Err(_) => Ok(()),
+    }
+}
+
+fn lock(folder: &Path, file: &mut File, operation: FlockOperation) -> Result<()> {
+    let Err(error) = flock(&*file, operation) else { return Ok(()) };
+    if error != rustix::io::Errno::WOULDBLOCK {
+        let path = folder.join("lock");
+        return Err(Fault::Disk.because(anyhow!("{}: cannot lock: {error}", path.display())));
+    }
+    let named = holder(file);
+    Err(Fault::Held.because(anyhow!(
+        "{}: the run is locked by {}; wait for it or give another --out",
+        folder.display(),
+        if named.is_empty() { "another process" } else { &named }
+    )))
+}
+
+/// The name in the file; not knowing it changes nothing.
+fn holder(file: &mut File) -> String {
+    const LONGEST: u64 = 200;
+    let mut name = Vec::new();
+    let _ = file.take(LONGEST).read_to_end(&mut name);
+    String::from_utf8_lossy(&name).trim().to_string()
+}
+
+fn sign(file: &mut File) -> std::io::Result<()> {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    file.set_len(0)?;
+    file.rewind()?;
+    write!(file, "process {} on {}", std::process::id(), host.trim())?;
+    file.sync_all()
+}

@@ -1,0 +1,140 @@
+//! `progress.json`: which stages of a run are finished, and what was committed with them, under a digest of its own.
+
+use crate::changes::Edit;
+use crate::exit::Fault;
+use anyhow::{Result, anyhow};
+use lethe_ledger::{digest, durable};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// Format of the file.
+pub const FORMAT: u32 = 1;
+
+/// What is finished.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Digest of the resolved protocol.
+    pub protocol: String,
+    /// Digest of the data.
+    pub data: String,
+    /// Digest of the model that the run starts from, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// How the protocol was edited on the way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub edits: Vec<Edit>,
+    /// Stages, in the order in which they were finished.
+    pub done: Vec<String>,
+    /// Lengths of the journals after the last of them.
+    pub journals: Offsets,
+    /// Digests of the images that they left, by their places in the folder.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<String, String>,
+}
+
+/// Lengths of both journals in bytes: what a checkpoint remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Offsets {
+    /// Of the ledger.
+    pub ledger: u64,
+    /// Of the training log.
+    pub training: u64,
+}
+
+/// The file's content.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    progress: Progress,
+    digest: String,
+}
+
+fn untrustworthy(path: &Path, reason: &str) -> anyhow::Error {
+    Fault::Untrustworthy.because(anyhow!(
+        "{}: {reason}; restore it from a copy, or begin anew with another --out",
+        path.display()
+    ))
+}
+
+impl Progress {
+    /// Reads that of the run in `folder`, and looks at the images that it names.
+    ///
+    /// # Errors
+    /// When it is missing, or something is not as it was written.
+    pub fn load(folder: &Path) -> Result<Self> {
+        let path = folder.join("progress.json");
+        let text =
+            durable::read_text(&path).map_err(|error| Fault::Untrustworthy.because(error))?;
+        let Kept { progress, digest: kept } = serde_json::from_str(&text)
+            .map_err(|error| untrustworthy(&path, &error.to_string()))?;
+        if digest(&serde_json::to_string(&progress)?) != kept {
+            return Err(untrustworthy(&path, "it is not as it was written"));
+        }
+        if progress.format != FORMAT {
+            let reason = format!(
+                "format {} is not {FORMAT}: another version of lethe wrote it",
+                progress.format
+            );
+            return Err(untrustworthy(&path, &reason));
+        }
+        progress.expect_images(folder)?;
+        Ok(progress)
+    }
+
+    /// Replaces that of the run in `folder` at once.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        let kept = Kept { progress: self.clone(), digest: digest(&serde_json::to_string(self)?) };
+        let text = serde_json::to_string_pretty(&kept)? + "\n";
+        Ok(durable::write_file(folder.join("progress.json"), text.as_bytes())?)
+    }
+
+    /// The digest of the protocol, and those that it had before an edit.
+    pub fn protocols(&self) -> impl Iterator<Item = &str> {
+        let earlier = self.edits.iter().map(|edit| edit.protocol.as_str());
+        [self.protocol.as_str()].into_iter().chain(earlier)
+    }
+
+    /// The images that finished stages left are there as they were drawn.
+    fn expect_images(&self, folder: &Path) -> Result<()> {
+        for (name, drawn) in &self.images {
+            let path = folder.join(name);
+            let bytes =
+                durable::read(&path).map_err(|error| untrustworthy(&path, &error.to_string()))?;
+            if blake3::hash(&bytes).to_hex().as_str() != drawn {
+                return Err(untrustworthy(&path, "it is not as it was drawn"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks, without taking the run, that what its finished stages left is still there: the journals in their length, and
+/// the images. A folder without `progress.json` is no run's, and says nothing of what should be there.
+///
+/// # Errors
+/// Names the file that is missing, too short, or changed.
+pub fn expect_committed(folder: &Path) -> Result<()> {
+    if !folder.join("progress.json").exists() {
+        return Ok(());
+    }
+    let Offsets { ledger, training } = Progress::load(folder)?.journals;
+    for (name, length) in [("ledger.jsonl", ledger), ("training.jsonl", training)] {
+        let path = folder.join(name);
+        let found = fs::metadata(&path).map_or(0, |found| found.len());
+        if found < length {
+            let reason =
+                format!("expected {length} bytes, which the run has committed, got {found}");
+            return Err(untrustworthy(&path, &reason));
+        }
+    }
+    Ok(())
+}
