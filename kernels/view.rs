@@ -72,12 +72,15 @@ pub(crate) fn full(t: &Tensor) -> Result<Tensor> {
 
 /// Where an operation runs, decided by its operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only a build for CUDA finds a device"))]
 pub(crate) enum Route {
     /// Our kernels: 32-bit floats in host memory.
     Fast,
     /// The slow loops that define the law: 64-bit floats in host memory.
     Reference,
-    /// candle's own operations: everything else, CUDA among it.
+    /// Our kernels on a CUDA device: 32-bit floats and bfloat16.
+    Cuda,
+    /// candle's own operations: everything else.
     Composed,
 }
 
@@ -100,6 +103,8 @@ pub(crate) fn route(name: &str, operands: &[&Tensor]) -> Result<Route> {
     Ok(match (first.device(), first.dtype()) {
         (Device::Cpu, DType::F32) => Route::Fast,
         (Device::Cpu, DType::F64) => Route::Reference,
+        #[cfg(feature = "cuda")]
+        (Device::Cuda(_), DType::F32 | DType::BF16) => Route::Cuda,
         _ => Route::Composed,
     })
 }
