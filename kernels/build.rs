@@ -10,6 +10,7 @@ const OLDEST: &str = "75";
 
 fn main() -> ExitCode {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=lib.rs"); // where a new folder enters
     match compile() {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {

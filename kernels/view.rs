@@ -72,7 +72,6 @@ pub(crate) fn full(t: &Tensor) -> Result<Tensor> {
 
 /// Where an operation runs, decided by its operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only a build for CUDA finds a device"))]
 pub(crate) enum Route {
     /// Our kernels: 32-bit floats in host memory.
     Fast,

@@ -109,7 +109,24 @@ pub(crate) fn launch(
     grid: Grid,
     arguments: &[Argument],
 ) -> Result<()> {
-    let function = format!("{}_{function}_{}", source.name, suffix(dtype)?);
+    run(source, format!("{}_{function}_{}", source.name, suffix(dtype)?), grid, arguments)
+}
+
+/// The same for a kernel that moves `unit`s, whatever they hold.
+///
+/// # Errors
+/// As [`launch`].
+pub(crate) fn launch_units(
+    source: &Source,
+    function: &str,
+    unit: Unit,
+    grid: Grid,
+    arguments: &[Argument],
+) -> Result<()> {
+    run(source, format!("{}_{function}_u{}", source.name, 8 * unit.bytes), grid, arguments)
+}
+
+fn run(source: &Source, function: String, grid: Grid, arguments: &[Argument]) -> Result<()> {
     grid.check(&function)?;
     if grid.blocks.contains(&0) {
         return Ok(());
@@ -140,6 +157,32 @@ pub(crate) fn launch(
                 device.map(|device| device.location())
             )
         }
+    }
+}
+
+/// What a thread moves at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unit {
+    /// 2, 4 or 16.
+    pub bytes: usize,
+    /// Of one element.
+    size: usize,
+}
+
+impl Unit {
+    /// The largest unit in which the tensors begin and that divides each run of `elements`.
+    pub fn of(tensors: &[&Tensor], elements: &[usize]) -> Self {
+        let size = tensors[0].dtype().size_in_bytes();
+        let begins = tensors.iter().map(|tensor| tensor.layout().start_offset());
+        let divides = |bytes: &usize| {
+            begins.clone().chain(elements.iter().copied()).all(|n| (n * size).is_multiple_of(*bytes))
+        };
+        Self { bytes: [16, 4].into_iter().find(divides).unwrap_or(size), size }
+    }
+
+    /// Units in `elements`.
+    pub fn count(self, elements: usize) -> usize {
+        elements * self.size / self.bytes
     }
 }
 

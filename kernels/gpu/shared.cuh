@@ -14,6 +14,9 @@
 // For each storage type one kernel, its name ending as launches expect.
 #define FOR_EACH_TYPE(KERNELS) KERNELS(f32, float) KERNELS(bf16, bf16)
 
+// For each size of what is moved without a look inside one kernel: 2, 4 or 16 bytes.
+#define FOR_EACH_UNIT(KERNELS) KERNELS(u16, unsigned short) KERNELS(u32, unsigned) KERNELS(u128, uint4)
+
 typedef unsigned long long length_t;
 
 static const unsigned WARP = 32;
