@@ -86,3 +86,36 @@ pub(crate) fn combine(partial: &Tensor, dtype: DType) -> Result<Tensor> {
     launch(&KERNEL, "combine_runs", dtype, grid, &arguments)?;
     Ok(sums)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{SIZES, TYPES, distance, filled, on_devices, same_in_any_order, there};
+
+    #[test]
+    fn runs_cover_all_rows_once_and_fit_a_block() {
+        for (outer, rows, channels) in [(1, 1, 1), (128, 1024, 128), (4, 4096, 320), (1, 100_000, 2560)] {
+            let runs = Runs::new(outer, rows, channels);
+            assert!((runs.runs - 1) * runs.each < rows && runs.runs * runs.each >= rows, "{runs:?}");
+            assert!(runs.width * runs.lanes <= THREADS && runs.grid().threads <= THREADS);
+            assert!(runs.lanes <= runs.each || runs.runs == 1, "{runs:?}");
+        }
+    }
+
+    #[test]
+    fn sums_are_candle_s() {
+        on_devices(|device| {
+            let shapes = SIZES.map(|n| [2, n, 3]).into_iter().chain([[1, 5000, 33], [3, 40, 1030]]);
+            for shape in shapes {
+                for (dtype, _) in TYPES {
+                    let (x, exact) = there(&filled(&shape, 1), dtype, device);
+                    let found = sum(&x, shape, DType::F32).unwrap();
+                    let exact = exact.sum(1).unwrap();
+                    assert!(distance(&found, &exact) <= 2e-6, "{shape:?} {dtype:?}");
+                }
+            }
+            let x = there(&filled(&[2, 500, 70], 1), DType::F32, device).0;
+            same_in_any_order(|| vec![sum(&x, [2, 500, 70], DType::F32).unwrap()]);
+        });
+    }
+}
