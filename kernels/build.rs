@@ -86,14 +86,15 @@ fn capability() -> Result<String, String> {
 /// All kernels in one object, so that none is left out of the program.
 fn emulation(kernels: &[PathBuf], out: &Path) -> Result<(), String> {
     let here = std::env::current_dir().map_err(|error| error.to_string())?;
-    let all = std::iter::once(PathBuf::from("gpu/emulated.cpp")).chain(kernels.iter().cloned());
+    let own = ["gpu/emulated.cpp", "gpu/control.cu"].map(PathBuf::from);
+    let all = own.into_iter().chain(kernels.iter().cloned());
     let text: String =
         all.map(|path| format!("#include \"{}\"\n", here.join(path).display())).collect();
     let (source, object) = (out.join("emulated.cpp"), out.join("emulated.o"));
     std::fs::write(&source, text).map_err(|error| format!("{}: {error}", source.display()))?;
     let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
     let mut command = Command::new(&compiler);
-    command.args(["-c", "-O2", "-std=c++17", "-fPIC", "-Wall", "-ffp-contract=fast"]);
+    command.args(["-c", "-O2", "-std=c++17", "-fPIC", "-Wall", "-U_FORTIFY_SOURCE", "-ffp-contract=fast"]);
     command.args(["-DLETHE_EMULATED", "-I", "gpu"]).arg(&source).arg("-o").arg(&object);
     run(command, "a C++ compiler, which the feature `emulated` needs: put c++ on the path, or set CXX")?;
     let mut command = Command::new("ar");

@@ -4,7 +4,7 @@ use super::product::{Matrix, Product};
 use super::{Grid, Source, offset};
 use candle_core::cuda::cudarc::cublas::{result::gemm_strided_batched_ex, sys as blas};
 use candle_core::cuda::cudarc::driver::{CudaSlice, DevicePtr, LaunchConfig, PushKernelArg};
-use candle_core::cuda::{CudaStorageSlice, gemm_reduced_precision_f32};
+use candle_core::cuda::CudaStorageSlice;
 use candle_core::{CudaDevice, DType, Device, Error, Result, Storage, Tensor, bail};
 use std::ffi::c_void;
 
@@ -96,7 +96,7 @@ pub(super) fn multiply(product: &Product) -> Result<()> {
     let (to, a, b) = (operand(&product.to)?, operand(&product.a)?, operand(&product.b)?);
     let [m, n, depth] = product.sizes.map(|n| n as i32);
     let (scale, keep) = (product.scale as f32, product.keep as f32);
-    let is_short = a.kind == blas::cudaDataType_t::CUDA_R_32F && gemm_reduced_precision_f32();
+    let is_short = a.kind == blas::cudaDataType_t::CUDA_R_32F && product.is_short;
     let compute = match is_short {
         true => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
         false => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,

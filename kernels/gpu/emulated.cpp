@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <map>
+#include <setjmp.h>
 #include <string>
 #include <ucontext.h>
 #include <vector>
@@ -36,7 +37,9 @@ static void stop(const char *why) {
 enum State { READY, AT_WARP, AT_BLOCK, DONE };
 
 struct Fiber {
-    ucontext_t context;
+    ucontext_t context; // how it begins
+    jmp_buf place;      // where it waits
+    bool has_begun;
     State state;
     unsigned long long slot;
 };
@@ -45,16 +48,23 @@ static const size_t STACK = 64 << 10;
 static std::vector<Fiber> fibers;
 static std::vector<char> stacks;
 static std::map<const char *, std::vector<char>> arena;
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static unsigned current;
 static Kernel *running;
 static const unsigned long long *arguments;
 
 static void wait(State state) {
-    unsigned self = current;
-    fibers[self].state = state;
-    swapcontext(&fibers[self].context, &scheduler);
-    threadIdx.x = self;
+    fibers[current].state = state;
+    if (!_setjmp(fibers[current].place)) _longjmp(scheduler, 1);
+}
+
+// Runs the current fiber until it waits or is done.
+static __attribute__((noinline)) void resume() {
+    Fiber &fiber = fibers[current];
+    if (_setjmp(scheduler)) return;
+    if (fiber.has_begun) _longjmp(fiber.place, 1);
+    fiber.has_begun = true;
+    setcontext(&fiber.context);
 }
 
 void block_barrier() { wait(AT_BLOCK); }
@@ -70,7 +80,7 @@ void *shared(const char *key, size_t bytes) {
 static void body() {
     running->call(running->kernel, arguments);
     fibers[current].state = DONE;
-    swapcontext(&fibers[current].context, &scheduler);
+    _longjmp(scheduler, 1);
 }
 
 // Lets go whoever has been waited for by all: warps first, then the block.
@@ -103,13 +113,14 @@ static void run_block(unsigned threads, const std::vector<unsigned> &order) {
         fiber.context.uc_link = nullptr;
         makecontext(&fiber.context, body, 0);
         fiber.state = READY;
+        fiber.has_begun = false;
     }
     for (;;) {
         for (unsigned t : order) {
             if (fibers[t].state != READY) continue;
             current = t;
             threadIdx = Index{t, 0, 0};
-            swapcontext(&scheduler, &fibers[t].context);
+            resume();
         }
         bool is_done = true;
         for (unsigned t = 0; t < threads; t++) is_done = is_done && fibers[t].state == DONE;

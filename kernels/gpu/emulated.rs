@@ -122,11 +122,20 @@ fn values(tensor: &Tensor) -> Result<Vec<f32>> {
     tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1()
 }
 
-/// The product as cuBLAS takes it: sums in 32 bits, the result rounded once.
+/// Eleven bits of each value, as a TF32 product reads them.
+fn shortened(mut values: Vec<f32>) -> Vec<f32> {
+    values.iter_mut().for_each(|x| *x = f32::from_bits(x.to_bits() & 0xffff_e000));
+    values
+}
+
+/// The product as cuBLAS takes it, but with exact sums: the result rounded once.
 pub(super) fn multiply(product: &Product) -> Result<()> {
     let [m, n, depth] = product.sizes;
-    let (mut to, a, b) =
+    let (mut to, mut a, mut b) =
         (values(product.to.tensor)?, values(product.a.tensor)?, values(product.b.tensor)?);
+    if product.is_short && product.a.tensor.dtype() == DType::F32 {
+        (a, b) = (shortened(a), shortened(b));
+    }
     let strides = |matrix: &Matrix| match matrix.is_transposed {
         false => (matrix.row, 1),
         true => (1, matrix.row),

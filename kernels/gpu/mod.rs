@@ -10,6 +10,8 @@ mod cuda;
 mod emulated;
 pub(crate) mod product;
 pub(crate) mod rows;
+#[cfg(all(test, feature = "emulated"))]
+mod tests;
 
 #[cfg(all(test, feature = "emulated"))]
 pub(crate) use emulated::{Order, in_order};
@@ -151,7 +153,7 @@ fn run(source: &Source, function: String, grid: Grid, arguments: &[Argument]) ->
             emulated::launch(&function, grid, &words, &kinds)
         }
         device => {
-            let _ = words;
+            let _ = (words, source.name);
             bail!(
                 "{function}: expected tensors on a CUDA device in a build with `--features cuda`, got {:?}",
                 device.map(|device| device.location())

@@ -59,12 +59,19 @@ pub(crate) struct Product<'a> {
     pub count: usize,
     pub scale: f64,
     pub keep: f64,
+    /// Whether operands of 32 bits may be read in TF32, eleven bits of each.
+    pub is_short: bool,
+}
+
+/// Whether candle was told that 32-bit products may be TF32.
+pub(crate) fn allows_short() -> bool {
+    candle_core::cuda::gemm_reduced_precision_f32()
 }
 
 impl<'a> Product<'a> {
     /// to = a · b.
     pub fn new(to: Matrix<'a>, a: Matrix<'a>, b: Matrix<'a>, sizes: [usize; 3]) -> Self {
-        Self { to, a, b, sizes, count: 1, scale: 1., keep: 0. }
+        Self { to, a, b, sizes, count: 1, scale: 1., keep: 0., is_short: allows_short() }
     }
 
     /// So many side by side.
@@ -80,6 +87,11 @@ impl<'a> Product<'a> {
     /// Added to what is there, if `keeps`.
     pub fn onto(self, keeps: bool) -> Self {
         Self { keep: f64::from(u8::from(keeps)), ..self }
+    }
+
+    /// In TF32 or not, whatever candle was told.
+    pub fn in_tf32(self, is_short: bool) -> Self {
+        Self { is_short, ..self }
     }
 
     /// # Errors
