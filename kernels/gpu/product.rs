@@ -65,7 +65,8 @@ pub(crate) struct Product<'a> {
 
 /// Whether candle was told that 32-bit products may be TF32.
 pub(crate) fn allows_short() -> bool {
-    candle_core::cuda::gemm_reduced_precision_f32()
+    // Without CUDA candle says yes, of nothing.
+    cfg!(feature = "cuda") && candle_core::cuda::gemm_reduced_precision_f32()
 }
 
 impl<'a> Product<'a> {
