@@ -70,7 +70,13 @@ fn ptx(kernel: &Path, out: &Path) -> Result<(), String> {
     command.args(["--ptx", "-O3", "--std=c++17", "-I", "gpu", "-arch"]);
     command.arg(format!("compute_{capability}")).arg(kernel).arg("-o");
     command.arg(out.join(folder).with_extension("ptx"));
-    run(command, &format!("{} of the CUDA toolkit, which the feature `cuda` needs: set CUDA_HOME, or put nvcc on the path", nvcc.display()))
+    run(
+        command,
+        &format!(
+            "{} of the CUDA toolkit, which the feature `cuda` needs: set CUDA_HOME, or put nvcc on the path",
+            nvcc.display()
+        ),
+    )
 }
 
 /// The digits of `CUDA_COMPUTE_CAP`: "9.0" and "90" are one.
@@ -94,9 +100,20 @@ fn emulation(kernels: &[PathBuf], out: &Path) -> Result<(), String> {
     std::fs::write(&source, text).map_err(|error| format!("{}: {error}", source.display()))?;
     let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
     let mut command = Command::new(&compiler);
-    command.args(["-c", "-O2", "-std=c++17", "-fPIC", "-Wall", "-U_FORTIFY_SOURCE", "-ffp-contract=fast"]);
+    command.args([
+        "-c",
+        "-O2",
+        "-std=c++17",
+        "-fPIC",
+        "-Wall",
+        "-U_FORTIFY_SOURCE",
+        "-ffp-contract=fast",
+    ]);
     command.args(["-DLETHE_EMULATED", "-I", "gpu"]).arg(&source).arg("-o").arg(&object);
-    run(command, "a C++ compiler, which the feature `emulated` needs: put c++ on the path, or set CXX")?;
+    run(
+        command,
+        "a C++ compiler, which the feature `emulated` needs: put c++ on the path, or set CXX",
+    )?;
     let mut command = Command::new("ar");
     command.arg("crs").arg(out.join("liblethe_emulated.a")).arg(&object);
     run(command, "ar, which the feature `emulated` needs")?;

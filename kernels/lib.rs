@@ -16,6 +16,7 @@ pub mod adamw;
 pub mod attention;
 pub mod concat;
 pub mod conv2d;
+pub mod device_memory;
 pub mod ema;
 pub mod geglu;
 pub mod group_norm;

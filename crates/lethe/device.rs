@@ -4,6 +4,7 @@ use crate::exit::Fault;
 use crate::run::Versions;
 use anyhow::{Context, Result, anyhow};
 use candle_core::Device;
+use lethe_kernels::device_memory::keep_freed;
 
 /// "cpu", "cuda" or "cuda:N".
 ///
@@ -22,8 +23,12 @@ pub fn named(name: &str) -> Result<Device> {
         let error = anyhow!("--device {name}: this build was made without the feature `cuda`");
         return Err(Fault::Missing.because(error));
     }
-    Device::new_cuda(number)
-        .map_err(|error| Fault::Missing.because(anyhow!("--device {name}: {error}")))
+    let open = || {
+        let device = Device::new_cuda(number)?;
+        keep_freed(&device)?;
+        candle_core::Result::Ok(device)
+    };
+    open().map_err(|error| Fault::Missing.because(anyhow!("--device {name}: {error}")))
 }
 
 /// For `run.json`.

@@ -154,6 +154,10 @@ pub(super) fn forward(
     bias: Option<&Tensor>,
     sizes: &Sizes,
 ) -> Result<Tensor> {
+    #[cfg(feature = "cudnn")]
+    if let Some(found) = super::cudnn::forward(x, w, bias, sizes)? {
+        return Ok(found);
+    }
     forward_in(x, w, bias, sizes, UNFOLDED)
 }
 
@@ -181,6 +185,10 @@ fn forward_in(
 }
 
 pub(super) fn input_gradient(dy: &Tensor, w: &Tensor, sizes: &Sizes) -> Result<Tensor> {
+    #[cfg(feature = "cudnn")]
+    if let Some(found) = super::cudnn::input_gradient(dy, w, sizes)? {
+        return Ok(found);
+    }
     input_gradient_in(dy, w, sizes, UNFOLDED)
 }
 
@@ -241,6 +249,10 @@ fn folded(dy: &Tensor, w: &Tensor, dx: &Tensor, sizes: &Sizes, bytes: usize) -> 
 }
 
 pub(super) fn weight_gradient(x: &Tensor, dy: &Tensor, sizes: &Sizes) -> Result<Tensor> {
+    #[cfg(feature = "cudnn")]
+    if let Some(found) = super::cudnn::weight_gradient(x, dy, sizes)? {
+        return Ok(found);
+    }
     weight_gradient_in(x, dy, sizes, UNFOLDED)
 }
 

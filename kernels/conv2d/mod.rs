@@ -20,6 +20,8 @@
 
 mod bias_gradient;
 mod composed;
+#[cfg(feature = "cudnn")]
+mod cudnn;
 mod device;
 mod fast;
 mod few_pixels;
@@ -36,7 +38,7 @@ use crate::view::{Route, View, in_full, route, tensor};
 use candle_core::{Result, Tensor, bail};
 
 /// The window that slides: a square kernel, its stride, and the zeros around the image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Window {
     /// Side of the kernel in pixels.
     pub kernel: usize,
@@ -63,7 +65,7 @@ impl Window {
 }
 
 /// Sizes of one convolution, checked once.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Sizes {
     batch: usize,
     /// (height, width) of x.

@@ -53,7 +53,9 @@ mod tests {
             let poisoned = (f32(&filled(&[33], 1)) * f64::NAN).unwrap().to_device(device).unwrap();
             assert!(norm(&poisoned).unwrap().is_nan());
             let x = f32(&filled(&[70_000], 3)).to_device(device).unwrap();
-            same_in_any_order(|| vec![Tensor::new(norm(&x).unwrap(), &candle_core::Device::Cpu).unwrap()]);
+            same_in_any_order(|| {
+                vec![Tensor::new(norm(&x).unwrap(), &candle_core::Device::Cpu).unwrap()]
+            });
         });
     }
 }

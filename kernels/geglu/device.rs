@@ -34,7 +34,8 @@ mod tests {
         on_devices(|device| {
             for n in SIZES {
                 for (dtype, tolerance) in TYPES {
-                    let (x, exact_x) = there(&(filled(&[3, 2 * n], 1) * 4.).unwrap(), dtype, device);
+                    let (x, exact_x) =
+                        there(&(filled(&[3, 2 * n], 1) * 4.).unwrap(), dtype, device);
                     let (dy, exact_dy) = there(&filled(&[3, n], 2), dtype, device);
                     let y = forward(&x, &[3, n], n).unwrap();
                     let exact = crate::geglu::forward(&exact_x).unwrap();

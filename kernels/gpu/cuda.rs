@@ -2,14 +2,14 @@
 
 use super::product::{Matrix, Product};
 use super::{Grid, Source, offset};
+use candle_core::cuda::CudaStorageSlice;
 use candle_core::cuda::cudarc::cublas::{result::gemm_strided_batched_ex, sys as blas};
 use candle_core::cuda::cudarc::driver::{CudaSlice, DevicePtr, LaunchConfig, PushKernelArg};
-use candle_core::cuda::CudaStorageSlice;
 use candle_core::{CudaDevice, DType, Device, Error, Result, Storage, Tensor, bail};
 use std::ffi::c_void;
 
 /// Where `tensor` begins in the device's memory.
-pub(super) fn address(tensor: &Tensor) -> Result<u64> {
+pub(crate) fn address(tensor: &Tensor) -> Result<u64> {
     let start = offset(tensor)? * tensor.dtype().size_in_bytes();
     let (storage, _) = tensor.storage_and_layout();
     let Storage::Cuda(storage) = &*storage else {

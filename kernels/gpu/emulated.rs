@@ -58,13 +58,7 @@ pub(super) fn launch(function: &str, grid: Grid, words: &[u64], kinds: &str) -> 
     // SAFETY: the device is ours while the guard lives; the kernel reads the words by the kinds it was asked for, and
     // the tensors behind the addresses are alive.
     let answer = unsafe {
-        lethe_emulated_launch(
-            name.as_ptr(),
-            letters.as_ptr(),
-            grid.as_ptr(),
-            order,
-            words.as_ptr(),
-        )
+        lethe_emulated_launch(name.as_ptr(), letters.as_ptr(), grid.as_ptr(), order, words.as_ptr())
     };
     drop(guard);
     match answer {

@@ -5,7 +5,7 @@
 //! after a launch is taken back behind it.
 
 #[cfg(feature = "cuda")]
-mod cuda;
+pub(crate) mod cuda;
 #[cfg(feature = "emulated")]
 mod emulated;
 pub(crate) mod product;
@@ -177,7 +177,10 @@ impl Unit {
         let size = tensors[0].dtype().size_in_bytes();
         let begins = tensors.iter().map(|tensor| tensor.layout().start_offset());
         let divides = |bytes: &usize| {
-            begins.clone().chain(elements.iter().copied()).all(|n| (n * size).is_multiple_of(*bytes))
+            begins
+                .clone()
+                .chain(elements.iter().copied())
+                .all(|n| (n * size).is_multiple_of(*bytes))
         };
         Self { bytes: [16, 4].into_iter().find(divides).unwrap_or(size), size }
     }

@@ -4,7 +4,7 @@
 //! Operands are f32 or bf16, sums are taken in 32 bits; `to` may be f32 where the operands are bf16.
 //! f32 products are true 32-bit ones unless `candle_core::cuda::set_gemm_reduced_precision_f32(true)` allows TF32.
 
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 /// A matrix inside a contiguous tensor, its columns side by side.
 #[derive(Clone, Copy)]
@@ -50,6 +50,10 @@ impl<'a> Matrix<'a> {
 }
 
 /// One product, or several of the same sizes.
+#[cfg_attr(
+    not(any(feature = "cuda", feature = "emulated")),
+    expect(dead_code, reason = "no device reads it")
+)]
 pub(crate) struct Product<'a> {
     pub to: Matrix<'a>,
     pub a: Matrix<'a>,
@@ -122,9 +126,9 @@ impl<'a> Product<'a> {
         }
         match self.to.tensor.device() {
             #[cfg(feature = "cuda")]
-            Device::Cuda(_) => super::cuda::multiply(&self),
+            candle_core::Device::Cuda(_) => super::cuda::multiply(&self),
             #[cfg(feature = "emulated")]
-            Device::Cpu => super::emulated::multiply(&self),
+            candle_core::Device::Cpu => super::emulated::multiply(&self),
             other => bail!(
                 "product: expected tensors on a CUDA device in a build with `--features cuda`, got {:?}",
                 other.location()

@@ -50,11 +50,7 @@ impl Runs {
 }
 
 /// y [outer, channels] in `dtype` of x [outer, rows, channels] and any other shape of so many elements.
-pub(crate) fn sum(
-    x: &Tensor,
-    [outer, rows, channels]: [usize; 3],
-    dtype: DType,
-) -> Result<Tensor> {
+pub(crate) fn sum(x: &Tensor, [outer, rows, channels]: [usize; 3], dtype: DType) -> Result<Tensor> {
     let runs = Runs::new(outer, rows, channels);
     let partial = fresh(&[outer, runs.runs, channels], DType::F32, x.device())?;
     let Runs { width, lanes, each, .. } = runs;
@@ -94,9 +90,14 @@ mod tests {
 
     #[test]
     fn runs_cover_all_rows_once_and_fit_a_block() {
-        for (outer, rows, channels) in [(1, 1, 1), (128, 1024, 128), (4, 4096, 320), (1, 100_000, 2560)] {
+        for (outer, rows, channels) in
+            [(1, 1, 1), (128, 1024, 128), (4, 4096, 320), (1, 100_000, 2560)]
+        {
             let runs = Runs::new(outer, rows, channels);
-            assert!((runs.runs - 1) * runs.each < rows && runs.runs * runs.each >= rows, "{runs:?}");
+            assert!(
+                (runs.runs - 1) * runs.each < rows && runs.runs * runs.each >= rows,
+                "{runs:?}"
+            );
             assert!(runs.width * runs.lanes <= THREADS && runs.grid().threads <= THREADS);
             assert!(runs.lanes <= runs.each || runs.runs == 1, "{runs:?}");
         }

@@ -136,8 +136,10 @@ impl Held<'_> {
         let (d, is_weighted) = (self.queries.dim(1)?, self.question.masses.is_some());
         let is_wanted = self.question.wanted == Wanted::Retrieved;
         let own = |t: &Tensor, first, count| t.narrow(0, first, count);
-        let masses = if is_weighted { own(&self.masses, start, columns)? } else { self.masses.clone() };
-        let retrieved = if is_wanted { own(&self.retrieved, first, rows)? } else { self.retrieved.clone() };
+        let masses =
+            if is_weighted { own(&self.masses, start, columns)? } else { self.masses.clone() };
+        let retrieved =
+            if is_wanted { own(&self.retrieved, first, rows)? } else { self.retrieved.clone() };
         let kept = match (is_wanted, start) {
             (false, _) => 0,
             (true, 0) => 1,
@@ -235,11 +237,8 @@ mod tests {
                     let left_out: Vec<Option<usize>> = (0..n).map(out).collect();
                     for beta in [1e-3, 3.] {
                         let plain = question(form, beta);
-                        let full = Question {
-                            masses: Some(&masses),
-                            left_out: Some(&left_out),
-                            ..plain
-                        };
+                        let full =
+                            Question { masses: Some(&masses), left_out: Some(&left_out), ..plain };
                         for (question, tile) in [(plain, TILE), (full, [7, 10])] {
                             let found = energy_in(&x, &xi, &question, tile, false).unwrap();
                             let error = error(&found, [&exact_x, &exact_xi], &question);
