@@ -4,8 +4,8 @@
 //! f32 is true 32-bit arithmetic, or TF32 where candle was told that products may be; bf16 runs on the tensor cores.
 //! cuDNN's heuristics choose an algorithm once for each pass and size; those that add atomically, in an order of chance,
 //! are exchanged for their deterministic neighbours.
-//! What cuDNN cannot say (unequal padding), what are plain products (1x1), and what would want more than [`MOST`] bytes
-//! of workspace is left to the unfolded products.
+//! What cuDNN cannot say (unequal padding) or does not have, what are plain products (1x1), and what would want more than
+//! [`MOST`] bytes of workspace is left to the unfolded products.
 
 use super::{Sizes, device};
 use crate::gpu::cuda::address;
@@ -40,7 +40,7 @@ enum Plan {
     Forward(Algorithm, usize),
     Input(DataAlgorithm, usize),
     Weight(FilterAlgorithm, usize),
-    /// More than [`MOST`] bytes.
+    /// More than [`MOST`] bytes, or nothing that cuDNN has.
     None,
 }
 
@@ -233,7 +233,7 @@ impl Call<'_> {
         let plan = match state.plans.get(&key) {
             Some(plan) => *plan,
             None => {
-                let plan = descriptors.plan(self.pass).map_err(Error::wrap)?;
+                let plan = supported(descriptors.plan(self.pass))?.unwrap_or(Plan::None);
                 state.plans.insert(key, plan);
                 plan
             }
@@ -255,7 +255,7 @@ impl Call<'_> {
         let scales = (T::ONE, if self.keeps { T::ONE } else { T::ZERO });
         let workspace = state.workspace.as_mut();
         // SAFETY: the descriptors say what the tensors are: contiguous, channels last, of these sizes.
-        unsafe {
+        let done = unsafe {
             match plan {
                 Plan::Forward(algorithm, _) => {
                     descriptors.forward().launch(algorithm, workspace, scales, &a, &b, &mut to)
@@ -268,9 +268,21 @@ impl Call<'_> {
                 }
                 Plan::None => Ok(()),
             }
+        };
+        if supported(done)?.is_none() {
+            state.plans.insert(key, Plan::None);
+            return Ok(false);
         }
-        .map_err(Error::wrap)?;
         Ok(true)
+    }
+}
+
+/// What cuDNN gave; `None` where it says that it has no such convolution.
+fn supported<R>(found: std::result::Result<R, CudnnError>) -> Result<Option<R>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if format!("{error:?}").contains("NOT_SUPPORTED") => Ok(None),
+        Err(error) => Err(Error::wrap(error)),
     }
 }
 

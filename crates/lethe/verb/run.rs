@@ -4,6 +4,7 @@ use super::{Protocol, say};
 use anyhow::Result;
 use clap::Args;
 use lethe::interrupt::Interrupt;
+use lethe::meter::note;
 use lethe::study::Place;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let making = Place { folder: &model, interrupt: &interrupt };
     let study = arguments.protocol.study_making(spec, making)?;
     let report = lethe::run::run(&study, &folder, &interrupt)?;
+    note(&format!("peak memory: {}", lethe::device::peak(&study.device)?));
     say(&report.display().to_string());
     Ok(())
 }
