@@ -20,9 +20,10 @@ const LONG_FUNCTIONS: [(&str, &str, &str); 0] = [];
 /// five selectors, articles with their figures, and six experiments.
 /// Stable Diffusion took 3,500: three networks, a tokenizer, adapters, folders, a model in small, and the second system.
 /// Captions took 400, and `lethe plan` 900.
+/// CUDA took 2,500: what launches the kernels of each operation, products, cuDNN, the emulation, and their build.
 /// A tenth is left for mending what they show.
 /// What needs more takes as much away, or raises this figure in a commit that says why.
-const BUDGET: usize = 45_500;
+const BUDGET: usize = 48_500;
 
 /// The folders at the root in which everything is ours.
 const OURS: [&str; 5] = ["benches", "crates", "kernels", "models", "tests"];
