@@ -1,17 +1,17 @@
 //! Processes that run rounds on orders: `round` in, seconds out; at the end of the orders, the peak memory in MiB.
 
+use crate::place::Place;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Instant;
 
 /// Whose rounds.
 pub enum Racer<'a> {
     /// This program.
     Ours { case: &'a str, quick: bool },
     /// One of the scripts beside this file, run by `python`, with its images laid out as `layout` says.
-    Peer { python: &'a Path, case: &'a str, layout: &'a str, quick: bool },
+    Peer { python: &'a Path, scripts: &'a Path, case: &'a str, layout: &'a str, quick: bool },
 }
 
 /// Peak memory in MiB.
@@ -34,8 +34,11 @@ pub struct Child {
 
 impl Child {
     /// Starts `racer` and waits until its results were found right and it is warm.
-    pub fn start(racer: &Racer, threads: usize, folder: &Path) -> Result<Self> {
+    pub fn start(racer: &Racer, device: &str, threads: usize, folder: &Path) -> Result<Self> {
         let (mut command, what) = command(racer)?;
+        if device != "cpu" {
+            command.args(["--device", device]);
+        }
         command.arg("--folder").arg(folder).env("RAYON_NUM_THREADS", threads.to_string());
         if let Racer::Peer { .. } = racer {
             command.arg("--threads").arg(threads.to_string());
@@ -85,7 +88,7 @@ fn command(racer: &Racer) -> Result<(Command, String)> {
             command.args(["--case", case]);
             (command, format!("ours, {case}"))
         }
-        Racer::Peer { python, case, layout, .. } => {
+        Racer::Peer { python, scripts, case, layout, .. } => {
             let mut command = Command::new(python);
             let script = match *case {
                 "theory" => "peer_theory.py",
@@ -93,8 +96,7 @@ fn command(racer: &Racer) -> Result<(Command, String)> {
                 case if case.starts_with("op-") => "peer_operation.py",
                 _ => "peer.py",
             };
-            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches").join(script);
-            command.arg(script).args(["--case", case, "--layout", layout]);
+            command.arg(scripts.join(script)).args(["--case", case, "--layout", layout]);
             (command, format!("peer, {case}, {layout}"))
         }
     };
@@ -106,7 +108,7 @@ fn command(racer: &Racer) -> Result<(Command, String)> {
 }
 
 /// The other end of [`Child`] in this program: `round` returns its seconds.
-pub fn serve_rounds(mut round: impl FnMut() -> Result<f64>) -> Result<()> {
+pub fn serve_rounds(place: &Place, mut round: impl FnMut() -> Result<f64>) -> Result<()> {
     let mut answers = std::io::stdout();
     writeln!(answers, "ready 0")?;
     for order in std::io::stdin().lines() {
@@ -115,20 +117,5 @@ pub fn serve_rounds(mut round: impl FnMut() -> Result<f64>) -> Result<()> {
             _ => break,
         }
     }
-    Ok(writeln!(answers, "peak {}", peak()?)?)
-}
-
-/// Seconds that `f` takes.
-pub fn timed<T>(f: impl FnOnce() -> Result<T>) -> Result<f64> {
-    let start = Instant::now();
-    f()?;
-    Ok(start.elapsed().as_secs_f64())
-}
-
-/// Peak resident memory of this process in MiB; NaN where the system does not say.
-fn peak() -> Result<f64> {
-    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return Ok(f64::NAN) };
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
-    Ok(kib.context("VmHWM in /proc/self/status")? / 1024.)
+    Ok(writeln!(answers, "peak {}", place.peak()?)?)
 }

@@ -1,6 +1,7 @@
 //! Stable Diffusion's U-Net: reading it, one evaluation, and a training step of adapters and of the whole.
 
-use crate::child::{serve_rounds, timed};
+use crate::child::serve_rounds;
+use crate::place::Place;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use lethe_candlex::params::ParamStore;
@@ -37,6 +38,8 @@ pub enum Task {
     Lora,
     /// A step of all its parameters.
     Full,
+    /// The same, keeping each block's input alone.
+    Recomputed,
 }
 
 /// A network and the sizes of what it sees.
@@ -65,29 +68,33 @@ impl Size {
 }
 
 /// One round of `task` after another.
-pub fn serve(task: Task, size: Size, folder: &Path) -> Result<()> {
+pub fn serve(place: &Place, task: Task, size: Size, folder: &Path) -> Result<()> {
     match task {
-        Task::Load => load(size, folder),
-        Task::Forward => forward(size, folder),
-        Task::Lora => Subject::adapted(size, folder)?.train(),
-        Task::Full => Subject::whole(size, folder)?.train(),
+        Task::Load => load(place, size, folder),
+        Task::Forward => forward(place, size, folder),
+        Task::Lora => Subject::adapted(place, size, folder)?.train(place),
+        Task::Full => Subject::whole(place, size, folder)?.train(place),
+        Task::Recomputed => {
+            let subject = Subject::whole(place, size, folder)?;
+            Subject { unet: subject.unet.recomputing(true), ..subject }.train(place)
+        }
     }
 }
 
 /// A round reads every number of the folder and finds it finite.
-fn load(size: Size, folder: &Path) -> Result<()> {
-    drop(Subject::whole(size, folder)?);
+fn load(place: &Place, size: Size, folder: &Path) -> Result<()> {
+    drop(Subject::whole(place, size, folder)?);
     let read = || {
         let (_, _, declarations) = disk::read_unet_folder(folder)?;
-        Ok(disk::read_unet_weights(folder, &declarations, DType::F32, &Device::Cpu)?)
+        Ok(disk::read_unet_weights(folder, &declarations, DType::F32, &place.device)?)
     };
-    serve_rounds(|| timed(read))
+    serve_rounds(place, || place.timed(read))
 }
 
-fn forward(size: Size, folder: &Path) -> Result<()> {
-    let subject = Subject::whole(size, folder)?;
+fn forward(place: &Place, size: Size, folder: &Path) -> Result<()> {
+    let subject = Subject::whole(place, size, folder)?;
     let batch = subject.inputs.batch(size.batch)?;
-    serve_rounds(|| timed(|| subject.output(&Tape::inference(&subject.store), &batch)))
+    serve_rounds(place, || place.timed(|| subject.output(&Tape::inference(&subject.store), &batch)))
 }
 
 /// A network as it is measured.
@@ -100,9 +107,9 @@ struct Subject {
 
 impl Subject {
     /// The network drawn at random; `folder` then holds it as diffusers reads it, and what it should compute.
-    fn whole(size: Size, folder: &Path) -> Result<Self> {
+    fn whole(place: &Place, size: Size, folder: &Path) -> Result<Self> {
         let (unet, declarations) = UNet2dCondition::new(&size.config())?;
-        let store = ParamStore::initialised(&declarations, SEED, DType::F32, &Device::Cpu)?;
+        let store = ParamStore::initialised(&declarations, SEED, DType::F32, &place.device)?;
         let path = folder.join(format!("{}.safetensors", disk::DIFFUSERS_STEM));
         let mut file = File::create(&path).with_context(|| path.display().to_string())?;
         Content::store(&store).write(&mut file)?;
@@ -113,18 +120,23 @@ impl Subject {
         config.insert("_class_name".into(), "UNet2DConditionModel".into());
         config.retain(|_, value| !value.is_null());
         write(folder, disk::CONFIG, serde_json::to_string(&config)?.as_bytes())?;
-        let subject = Self { unet, store, inputs: Drawn { side: size.side }, size };
+        let subject = Self {
+            unet,
+            store,
+            inputs: Drawn { side: size.side, device: place.device.clone() },
+            size,
+        };
         subject.expect(folder, size.divisor > 1)?;
         Ok(subject)
     }
 
     /// The same under adapters.
-    fn adapted(size: Size, folder: &Path) -> Result<Self> {
-        let Self { mut unet, store, inputs, .. } = Self::whole(size, folder)?;
+    fn adapted(place: &Place, size: Size, folder: &Path) -> Result<Self> {
+        let Self { mut unet, store, inputs, .. } = Self::whole(place, size, folder)?;
         let (_, declarations) = UNet2dCondition::new(&size.config())?;
         let adapters = lora::adapt(&mut unet, &declarations, &LoraSpec::default())?;
         let n = adapters.n_elements();
-        let flat = (SEED.stream("adapters").normal(0, &[0], &[n], &Device::Cpu)? * SPREAD)?;
+        let flat = (SEED.stream("adapters").normal(0, &[0], &[n], &place.device)? * SPREAD)?;
         let store = ParamStore::from_flat(&adapters, flat.flatten_all()?)?.over(Arc::new(store));
         let subject = Self { unet, store, inputs, size };
         subject.expect(folder, true)?;
@@ -169,7 +181,7 @@ impl Subject {
     }
 
     /// A round is one step of the trainer: latents to noise, forward, backward, clipping, AdamW, average.
-    fn train(self) -> Result<()> {
+    fn train(self, place: &Place) -> Result<()> {
         let schedule = ScheduleSpec {
             schedule: ScheduleKind::ScaledLinear,
             beta_start: 0.00085,
@@ -181,7 +193,8 @@ impl Subject {
             parameterization: Parameterization::Epsilon,
             weighting: Weighting::Uniform,
         };
-        let spec = TrainingSpec { batch: self.size.batch as u64, ..TrainingSpec::default() };
+        let (batch, precision) = (self.size.batch as u64, place.precision);
+        let spec = TrainingSpec { batch, precision, ..TrainingSpec::default() };
         let job = Job {
             network: &self.unet,
             process: &process,
@@ -194,7 +207,7 @@ impl Subject {
         let new = (0..self.size.batch as u64).map(ExampleId).collect();
         let batch = Batch { new, replayed: Vec::new() };
         trainer.step(&batch)?;
-        serve_rounds(|| timed(|| Ok(trainer.step(&batch)?)))
+        serve_rounds(place, || place.timed(|| Ok(trainer.step(&batch)?)))
     }
 }
 
@@ -214,6 +227,7 @@ struct Seen {
 #[derive(Debug)]
 struct Drawn {
     side: usize,
+    device: Device,
 }
 
 impl Drawn {
@@ -234,7 +248,7 @@ impl Drawn {
 
     fn normal(&self, name: &str, n: usize, shape: &[usize]) -> candle_core::Result<Tensor> {
         let rows: Vec<u64> = (0..n as u64).collect();
-        SEED.stream(name).normal(0, &rows, shape, &Device::Cpu)
+        SEED.stream(name).normal(0, &rows, shape, &self.device)
     }
 
     fn texts(&self, n: usize) -> candle_core::Result<Told> {

@@ -3,13 +3,14 @@
 //! Every case runs in a process of its own, so that its peak memory is its own; the peer's as well.
 //! A round runs the yardstick, then ours, then each peer, so that all see the same minutes of the machine.
 
-#![allow(clippy::print_stdout, reason = "the table is the product")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is the product")]
 
 mod child;
 mod energy;
 mod latent;
 mod network;
 mod operation;
+mod place;
 mod table;
 mod theory;
 mod yardstick;
@@ -19,9 +20,11 @@ use child::{Child, Racer};
 use clap::Parser;
 use latent::Task;
 use lethe_kernels::hopfield_energy::Form;
+use lethe_train::Precision;
 use operation::Operation;
+use place::Place;
 use std::path::{Path, PathBuf};
-use table::Row;
+use table::{Row, Side};
 
 /// As in the `lethe` binary: candle gives every result fresh memory, and glibc's returns it to the system each time.
 #[global_allocator]
@@ -43,6 +46,12 @@ struct Arguments {
     /// A Python with torch, diffusers, peft and safetensors, to race against.
     #[arg(long, value_name = "PYTHON")]
     peer: Option<PathBuf>,
+    /// "cpu", or "cuda" with its own cases.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Where peer.py lies; by default where this program was built.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/benches"))]
+    scripts: PathBuf,
     /// Threads of each side; by default all cores.
     #[arg(long)]
     threads: Option<usize>,
@@ -74,13 +83,18 @@ enum Work {
 
 impl Work {
     /// How the peer does it, one race each: layouts of images, or ways to the same numbers.
-    fn peers(self) -> &'static [&'static str] {
+    fn peers(self, device: &str) -> &'static [&'static str] {
         match self {
-            Self::Train | Self::Sample(_) => &["nchw", "nhwc"],
             Self::Operation(Operation::Convolution { .. } | Operation::GroupNorm { .. }, _) => {
                 &["nchw", "nhwc"]
             }
             Self::Energy(_) | Self::Operation(..) => &["rows"],
+            // Compiling a second time what recomputes would take longer than all rounds.
+            Self::Latent(latent::Task::Recomputed, _) => &["eager"],
+            Self::Train | Self::Sample(_) | Self::Latent(..) if device != "cpu" => {
+                &["eager", "compile"]
+            }
+            Self::Train | Self::Sample(_) => &["nchw", "nhwc"],
             // Where its libraries bring the layout to themselves, one is enough.
             Self::Latent(latent::Task::Load, _) => &["nchw"],
             Self::Latent(..) => &["nchw", "nhwc"],
@@ -98,6 +112,7 @@ struct Case {
     /// Operations of one round by the products' sizes alone, in 10⁹.
     giga_operations: f64,
     rounds: usize,
+    precision: Precision,
 }
 
 /// Forward operations of one image, 10⁹: `torch.utils.flop_counter` on the same networks.
@@ -108,13 +123,14 @@ const WHOLE_512: f64 = 803.3;
 const WHOLE_256: f64 = 180.1;
 const HALF_256: f64 = 47.91;
 
-fn cases() -> Vec<Case> {
+fn cases(device: &str) -> Vec<Case> {
     let training = |name, network, batch, each: f64| Case {
         name,
         work: Work::Train,
         network: Some((network, batch)),
         giga_operations: 3. * each * batch as f64,
         rounds: 7,
+        precision: Precision::F32,
     };
     let sampling = |name, network, batch, each: f64| Case {
         name,
@@ -122,6 +138,7 @@ fn cases() -> Vec<Case> {
         network: Some((network, batch)),
         giga_operations: 50. * each * batch as f64,
         rounds: 3,
+        precision: Precision::F32,
     };
     let energy = |name, form| Case {
         name,
@@ -129,6 +146,7 @@ fn cases() -> Vec<Case> {
         network: None,
         giga_operations: 2. * 10_000. * 50_000. * 3_072. / 1e9,
         rounds: 3,
+        precision: Precision::F32,
     };
     let stable_diffusion = |name, task, (divisor, side, batch), giga_operations| Case {
         name,
@@ -136,7 +154,21 @@ fn cases() -> Vec<Case> {
         network: None,
         giga_operations,
         rounds: 5,
+        precision: Precision::F32,
     };
+    if device != "cpu" {
+        let half = |case: Case| Case { precision: Precision::Bf16, ..case };
+        let (whole, full) = ((1, 64, 4), 12. * WHOLE_512);
+        return vec![
+            half(training("train-cifar-b128", "cifar", 128, CIFAR)),
+            training("train-cifar-f32-b128", "cifar", 128, CIFAR),
+            half(sampling("sample-cifar-b256", "cifar", 256, CIFAR)),
+            energy("energy-dot", Form::Dot),
+            energy("energy-distance", Form::Distance),
+            half(stable_diffusion("sd-full-512-b4", Task::Full, whole, full)),
+            half(stable_diffusion("sd-recomputed-512-b4", Task::Recomputed, whole, full)),
+        ];
+    }
     let mut cases = vec![
         training("train-small-b32", "small", 32, SMALL),
         training("train-cifar-b16", "cifar", 16, CIFAR),
@@ -155,6 +187,7 @@ fn cases() -> Vec<Case> {
             // Fourteen products of Ω with the 13 fixed points for each rotation.
             giga_operations: 2000. * 14. * 2. * 13. * 50. * 50. / 1e9,
             rounds: 7,
+            precision: Precision::F32,
         },
     ];
     cases.extend(operations());
@@ -180,6 +213,7 @@ fn operations() -> Vec<Case> {
         network: None,
         giga_operations: times as f64 * operation.giga_operations(),
         rounds: 7,
+        precision: Precision::F32,
     };
     all.into_iter().map(case).collect()
 }
@@ -192,22 +226,24 @@ fn main() -> Result<()> {
         None => std::thread::available_parallelism()?.get(),
     };
     if arguments.case.as_deref() == Some(yardstick::NAME) {
-        return yardstick::serve();
+        return yardstick::serve(&Place::named(&arguments.device, Precision::F32)?);
     }
-    let chosen: Vec<Case> =
-        cases().into_iter().filter(|case| case.name.contains(&arguments.filter)).collect();
+    let cases = cases(&arguments.device).into_iter();
+    let chosen: Vec<Case> = cases.filter(|case| case.name.contains(&arguments.filter)).collect();
     if let Some(name) = &arguments.case {
         let case = chosen.iter().find(|case| case.name == name).context("no such case")?;
         let folder = arguments.folder.as_deref().context("--folder is missing")?;
-        return serve(case, folder, arguments.quick);
+        let place = Place::named(&arguments.device, case.precision)?;
+        return serve(&place, case, folder, arguments.quick);
     }
     if chosen.is_empty() {
         bail!("--filter {}: expected a part of a case's name", arguments.filter);
     }
     let folder = Folder::new()?;
-    println!("{}", table::heading(threads, arguments.quick));
+    println!("{}", table::heading(&arguments.device, threads, arguments.quick));
     for case in &chosen {
-        for row in race(case, &arguments, threads, &folder.0)? {
+        let racing = Racing { case, arguments: &arguments, threads, folder: &folder.0 };
+        for row in racing.run()? {
             println!("{row}");
         }
     }
@@ -232,56 +268,117 @@ impl Drop for Folder {
 }
 
 /// One case on orders from standard input.
-fn serve(case: &Case, folder: &Path, quick: bool) -> Result<()> {
+fn serve(place: &Place, case: &Case, folder: &Path, quick: bool) -> Result<()> {
     match (case.work, case.network) {
-        (Work::Train, Some((name, batch))) => network::train(name, batch, folder, quick),
-        (Work::Sample(stages), Some((name, batch))) => {
-            network::sample(name, batch, stages, folder, quick)
+        (Work::Train, Some((name, batch))) => network::train(place, name, batch, folder, quick),
+        (Work::Sample(stages), Some(network)) => {
+            network::sample(place, network, stages, folder, quick)
         }
         (Work::Latent(task, size), _) => {
-            latent::serve(task, if quick { size.quick() } else { size }, folder)
+            latent::serve(place, task, if quick { size.quick() } else { size }, folder)
         }
         (Work::Operation(operation, times), _) => match quick {
-            true => operation::serve(operation.quick(), 1, folder),
-            false => operation::serve(operation, times, folder),
+            true => operation::serve(place, operation.quick(), 1, folder),
+            false => operation::serve(place, operation, times, folder),
         },
-        (Work::Energy(form), _) => energy::serve(form, folder, quick),
-        (Work::Theory, _) => theory::serve(folder, quick),
+        (Work::Energy(form), _) => energy::serve(place, form, folder, quick),
+        (Work::Theory, _) => theory::serve(place, folder, quick),
         (_, None) => bail!("{}: a case without a network", case.name),
     }
 }
 
-/// All rounds of one case, ours first; a row for ours alone or one for each peer.
-fn race(case: &Case, arguments: &Arguments, threads: usize, folder: &Path) -> Result<Vec<Row>> {
-    let mut ours =
-        Child::start(&Racer::Ours { case: case.name, quick: arguments.quick }, threads, folder)?;
-    let mut peers = Vec::new();
-    if let Some(python) = &arguments.peer {
-        for layout in case.work.peers() {
-            let racer = Racer::Peer { python, case: case.name, layout, quick: arguments.quick };
-            peers.push((*layout, Child::start(&racer, threads, folder)?));
+/// One case and all who run it.
+struct Racing<'a> {
+    case: &'a Case,
+    arguments: &'a Arguments,
+    threads: usize,
+    folder: &'a Path,
+}
+
+impl Racing<'_> {
+    /// A row for ours alone or one for each peer.
+    fn run(&self) -> Result<Vec<Row>> {
+        let racers: Vec<Racer> = std::iter::once(self.ours())
+            .chain(self.layouts().map(|layout| self.peer(layout)))
+            .collect();
+        let (yards, sides) = match self.arguments.device.as_str() {
+            "cpu" => self.together(&racers)?,
+            // A device has the memory for one of them at a time, and gives all the same.
+            _ => self.one_by_one(&racers)?,
+        };
+        let mut sides = sides.into_iter();
+        let ours = sides.next().context("nobody ran")?;
+        let alone = Row::alone(self.case.name, self.case.giga_operations, ours, yards);
+        let rows: Vec<Row> =
+            self.layouts().zip(sides).map(|(layout, side)| alone.beside(layout, side)).collect();
+        Ok(if rows.is_empty() { vec![alone] } else { rows })
+    }
+
+    fn ours(&self) -> Racer<'_> {
+        Racer::Ours { case: self.case.name, quick: self.arguments.quick }
+    }
+
+    fn layouts(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let peers = self.case.work.peers(&self.arguments.device);
+        peers.iter().copied().take(if self.arguments.peer.is_some() { peers.len() } else { 0 })
+    }
+
+    fn peer(&self, layout: &'static str) -> Racer<'_> {
+        let Arguments { peer, scripts, quick, .. } = self.arguments;
+        let python = peer.as_deref().unwrap_or(Path::new("python3"));
+        Racer::Peer { python, scripts, case: self.case.name, layout, quick: *quick }
+    }
+
+    fn start(&self, racer: &Racer) -> Result<Child> {
+        Child::start(racer, &self.arguments.device, self.threads, self.folder)
+    }
+
+    fn rounds(&self) -> usize {
+        let of_case = if self.arguments.quick { 1 } else { self.case.rounds };
+        self.arguments.rounds.unwrap_or(of_case)
+    }
+
+    fn yardstick(&self) -> Result<Child> {
+        self.start(&Racer::Ours { case: yardstick::NAME, quick: false })
+    }
+
+    /// The yardstick and every racer once a round.
+    fn together(&self, racers: &[Racer]) -> Result<(Vec<f64>, Vec<Side>)> {
+        let mut children =
+            racers.iter().map(|racer| self.start(racer)).collect::<Result<Vec<Child>>>()?;
+        let mut yardstick = self.yardstick()?;
+        let (mut yards, mut seconds) = (Vec::new(), vec![Vec::new(); children.len()]);
+        for _ in 0..self.rounds() {
+            yards.push(yardstick::giga_operations("cpu") / yardstick.round()?);
+            for (seconds, child) in seconds.iter_mut().zip(&mut children) {
+                seconds.push(child.round()?);
+            }
         }
+        yardstick.finish()?;
+        let sides = seconds.into_iter().zip(children).map(|(s, child)| Ok((s, child.finish()?)));
+        Ok((yards, sides.collect::<Result<_>>()?))
     }
-    let mut yardstick =
-        Child::start(&Racer::Ours { case: yardstick::NAME, quick: false }, threads, folder)?;
-    let rounds = arguments.rounds.unwrap_or(if arguments.quick { 1 } else { case.rounds });
-    let (mut yards, mut seconds) = (Vec::new(), vec![Vec::new(); 1 + peers.len()]);
-    for _ in 0..rounds {
-        yards.push(yardstick::GIGA_OPERATIONS / yardstick.round()?);
-        seconds[0].push(ours.round()?);
-        for (k, (_, peer)) in peers.iter_mut().enumerate() {
-            seconds[k + 1].push(peer.round()?);
+
+    /// All rounds of one racer before the next begins; the yardstick first.
+    fn one_by_one(&self, racers: &[Racer]) -> Result<(Vec<f64>, Vec<Side>)> {
+        let device = &self.arguments.device;
+        let mut yardstick = self.yardstick()?;
+        let yards = vec![yardstick::giga_operations(device) / yardstick.round()?];
+        yardstick.finish()?;
+        let run = |racer: &Racer| -> Result<Side> {
+            let mut child = self.start(racer)?;
+            let seconds = (0..self.rounds()).map(|_| child.round()).collect::<Result<_>>()?;
+            Ok((seconds, child.finish()?))
+        };
+        // Ours leaves what the peers compare with; a peer that fails leaves its line empty.
+        let nothing = || (Vec::new(), child::Memory { peak: f64::NAN, floor: f64::NAN });
+        let mut sides = vec![run(&racers[0])?];
+        for peer in &racers[1..] {
+            sides.push(run(peer).unwrap_or_else(|error| {
+                eprintln!("{}: {error:#}", self.case.name);
+                nothing()
+            }));
         }
+        Ok((yards, sides))
     }
-    yardstick.finish()?;
-    let ours = (seconds.remove(0), ours.finish()?);
-    let mut rows = vec![Row::alone(case.name, case.giga_operations, ours, yards)];
-    for ((layout, peer), seconds) in peers.into_iter().zip(seconds) {
-        let row = rows[0].beside(layout, (seconds, peer.finish()?));
-        rows.push(row);
-    }
-    if rows.len() > 1 {
-        rows.remove(0);
-    }
-    Ok(rows)
 }

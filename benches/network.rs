@@ -1,6 +1,7 @@
 //! U-Nets: a training step as the trainer takes it, and sampling.
 
-use crate::child::{serve_rounds, timed};
+use crate::child::serve_rounds;
+use crate::place::{Place, Rounded};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use lethe_candlex::params::ParamStore;
@@ -66,10 +67,10 @@ struct Subject {
 
 impl Subject {
     /// Draws the weights and leaves them in `folder` with one batch and what it should give.
-    fn new(name: &str, batch: usize, folder: &Path, quick: bool) -> Result<Self> {
+    fn new(place: &Place, name: &str, batch: usize, folder: &Path, quick: bool) -> Result<Self> {
         let (config, batch) = (config(name, quick), if quick { 2 } else { batch });
         let (unet, declarations) = UNet2d::new(&config)?;
-        let store = ParamStore::initialised(&declarations, SEED, DType::F32, &Device::Cpu)?;
+        let store = ParamStore::initialised(&declarations, SEED, DType::F32, &place.device)?;
         let write = |name: &str, bytes: &[u8]| {
             let path = folder.join(name);
             std::fs::write(&path, bytes).with_context(|| path.display().to_string())
@@ -85,7 +86,7 @@ impl Subject {
     /// Noise [n, side, side, 3].
     fn noise(&self, name: &str, n: usize) -> Result<Tensor> {
         let rows: Vec<u64> = (0..n as u64).collect();
-        Ok(SEED.stream(name).normal(0, &rows, &[SIDE, SIDE, 3], &Device::Cpu)?)
+        Ok(SEED.stream(name).normal(0, &rows, &[SIDE, SIDE, 3], self.store.flat().device())?)
     }
 
     /// Output and gradients of mean((out − noise)²) on two images, and the first noise of sampling.
@@ -120,8 +121,8 @@ fn schedule() -> Result<NoiseSchedule> {
 }
 
 /// A round is one step of the trainer: images to noise, forward, backward, clipping, AdamW, average.
-pub fn train(name: &str, batch: usize, folder: &Path, quick: bool) -> Result<()> {
-    let Subject { unet, store, batch } = Subject::new(name, batch, folder, quick)?;
+pub fn train(place: &Place, name: &str, batch: usize, folder: &Path, quick: bool) -> Result<()> {
+    let Subject { unet, store, batch } = Subject::new(place, name, batch, folder, quick)?;
     let pixels = (0..batch * SIDE * SIDE * 3).map(|i| (i * 7_919 % 251) as u8).collect();
     let ids: Vec<u64> = (0..batch as u64).collect();
     let shape = Shape { width: SIDE, height: SIDE, channels: 3 };
@@ -131,8 +132,9 @@ pub fn train(name: &str, batch: usize, folder: &Path, quick: bool) -> Result<()>
         parameterization: Parameterization::Epsilon,
         weighting: Weighting::Uniform,
     };
-    let spec = TrainingSpec { batch: batch as u64, ..TrainingSpec::default() };
-    let inputs = Pixels { images: &images, is_conditional: false, device: &Device::Cpu };
+    let precision = place.precision;
+    let spec = TrainingSpec { batch: batch as u64, precision, ..TrainingSpec::default() };
+    let inputs = Pixels { images: &images, is_conditional: false, device: &place.device };
     let job = Job {
         network: &unet,
         process: &process,
@@ -144,16 +146,26 @@ pub fn train(name: &str, batch: usize, folder: &Path, quick: bool) -> Result<()>
     let mut trainer = Trainer::start(job, store)?;
     let batch = Batch { new: ids.into_iter().map(ExampleId).collect(), replayed: Vec::new() };
     trainer.step(&batch)?;
-    serve_rounds(|| timed(|| Ok(trainer.step(&batch)?)))
+    serve_rounds(place, || place.timed(|| Ok(trainer.step(&batch)?)))
 }
 
 /// A round is a whole walk of DDIM from noise to images.
-pub fn sample(name: &str, batch: usize, stages: usize, folder: &Path, quick: bool) -> Result<()> {
-    let subject = Subject::new(name, batch, folder, quick)?;
+pub fn sample(
+    place: &Place,
+    (name, batch): (&str, usize),
+    stages: usize,
+    folder: &Path,
+    quick: bool,
+) -> Result<()> {
+    let subject = Subject::new(place, name, batch, folder, quick)?;
     let schedule = schedule()?;
+    let rounded = match place.dtype() {
+        DType::F32 => None,
+        dtype => Some(subject.store.rounded(dtype, None)?),
+    };
     let denoiser = NetworkDenoiser {
-        network: &subject.unet,
-        store: &subject.store,
+        network: &Rounded { network: &subject.unet, dtype: place.dtype() },
+        store: rounded.as_ref().unwrap_or(&subject.store),
         schedule: &schedule,
         parameterization: Parameterization::Epsilon,
     };
@@ -167,5 +179,5 @@ pub fn sample(name: &str, batch: usize, stages: usize, folder: &Path, quick: boo
         Ok(walk(&sampler, &denoiser, &timesteps, &start, Condition::Unconditional, noise)?)
     };
     draw(1)?;
-    serve_rounds(|| timed(|| draw(stages)))
+    serve_rounds(place, || place.timed(|| draw(stages)))
 }

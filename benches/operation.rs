@@ -1,6 +1,7 @@
 //! Single operations, forward and every gradient, at the sizes at which networks spend their time.
 
-use crate::child::{serve_rounds, timed};
+use crate::child::serve_rounds;
+use crate::place::Place;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use lethe_candlex::rng::Seed;
@@ -144,7 +145,7 @@ fn drawn(name: &str, shape: &[usize]) -> Result<Tensor> {
 }
 
 /// Leaves operands and results in `folder` for the peer to find again, then runs rounds of `times` repetitions.
-pub fn serve(operation: Operation, times: usize, folder: &Path) -> Result<()> {
+pub fn serve(place: &Place, operation: Operation, times: usize, folder: &Path) -> Result<()> {
     let operands = operation.operands()?;
     let keep = |results: Vec<(&'static str, Tensor)>| {
         let mut tensors = operands.clone();
@@ -162,10 +163,14 @@ pub fn serve(operation: Operation, times: usize, folder: &Path) -> Result<()> {
         let moved: Vec<(&str, Tensor)> = moved.collect::<Result<_>>()?;
         let names = ["moved.parameters", "moved.average"];
         keep(names.into_iter().zip(moved).map(|(name, (_, tensor))| (name, tensor)).collect())?;
-        return serve_rounds(|| timed(|| (0..times).try_for_each(|_| optimizer.step())));
+        return serve_rounds(place, || {
+            place.timed(|| (0..times).try_for_each(|_| optimizer.step()))
+        });
     }
     keep(operation.results(&tensors)?)?;
-    serve_rounds(|| timed(|| (0..times).try_for_each(|_| operation.results(&tensors).map(drop))))
+    serve_rounds(place, || {
+        place.timed(|| (0..times).try_for_each(|_| operation.results(&tensors).map(drop)))
+    })
 }
 
 /// Parameters, gradient, average; and both moments.

@@ -5,14 +5,15 @@ As peer.py: its own results must agree with ours before it races.
 
 import torch
 from diffusers import UNet2DConditionModel
-from safetensors.torch import load_file
 
-from peer import arguments, demand, ordered, relative, serve, steps
+import peer
+from peer import arguments, demand, held, lower, ordered, raced, relative, serve, steps
 
 
 def network(folder, layout):
     unet = UNet2DConditionModel.from_pretrained(folder)
-    return unet.to(memory_format=torch.channels_last) if layout == "nhwc" else unet
+    unet = unet.to(peer.DEVICE)
+    return unet.to(memory_format=torch.channels_last) if layout != "nchw" else unet
 
 
 def adapters(unet, expected):
@@ -32,13 +33,13 @@ def trained(unet):
 
 
 def compared(unet, folder, layout, with_adapters):
-    expected = load_file(folder / "expected.safetensors")
+    expected = held(folder / "expected.safetensors")
     if with_adapters:
         adapters(unet, expected)
     images = lambda name: ordered(expected[name].permute(0, 3, 1, 2).contiguous(), layout)
     with torch.set_grad_enabled(any(name.startswith("gradient.") for name in expected)):
         out = unet(images("x"), expected["t"], expected["context"]).sample
-    demand("the output", relative(images("out"), out.detach()), 2e-5)
+    demand("the output", relative(images("out"), out.detach()), 2e-5 if peer.DEVICE.type == "cpu" else 2e-4)
     if out.requires_grad:
         torch.nn.functional.mse_loss(out, images("noise")).backward()
         for name, parameter in trained(unet).items():
@@ -48,15 +49,16 @@ def compared(unet, folder, layout, with_adapters):
 
 
 def repeated(x, n):
-    return torch.cat([x, x])[:n].contiguous()
+    return torch.cat([x] * n)[:n].contiguous()
 
 
 def forward(unet, x, context, batch):
-    x, context, t = repeated(x, batch), repeated(context, batch), torch.tensor([3, 700])[:batch]
+    x, context, t = repeated(x, batch), repeated(context, batch), torch.tensor([3, 700], device=peer.DEVICE)[:batch]
 
     @torch.inference_mode()
     def evaluate():
-        unet(x, t, context)
+        with lower():
+            unet(x, t, context)
 
     evaluate()
     return evaluate
@@ -67,6 +69,7 @@ def trainer(unet, x, context, batch, layout):
     parameters = [p for p in unet.parameters() if p.requires_grad]
     alpha_bar = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2, 0)
     clean, context = ordered(repeated(x, batch), layout), repeated(context, batch)
+    unet = raced(unet, layout)
     return steps(parameters, alpha_bar, clean, lambda x, t: unet(x, t, context).sample)
 
 
@@ -89,6 +92,8 @@ def work(a):
     batch = 2 if a.quick else int(a.case.rsplit("-b", 1)[1])
     unet = network(a.folder, a.layout)
     x, context = compared(unet, a.folder, a.layout, kind == "lora")
+    if kind == "recomputed":
+        unet.enable_gradient_checkpointing()
     if kind == "forward":
         return forward(unet, x, context, batch)
     return trainer(unet, x, context, batch, a.layout)

@@ -4,7 +4,7 @@ use crate::child::Memory;
 use std::fmt;
 
 /// Rounds of one side, and its memory.
-type Side = (Vec<f64>, Memory);
+pub type Side = (Vec<f64>, Memory);
 
 /// One case, ours alone or beside one peer.
 pub struct Row {
@@ -16,10 +16,13 @@ pub struct Row {
 }
 
 /// The lines above the rows.
-pub fn heading(threads: usize, quick: bool) -> String {
+pub fn heading(device: &str, threads: usize, quick: bool) -> String {
     let size = if quick { ", quick sizes: these figures say nothing about speed" } else { "" };
     [
-        &format!("{threads} threads, kernels for {:?}{size}\n", lethe_kernels::instruction_set()),
+        &format!(
+            "{device}, {threads} threads, kernels for {:?}{size}\n",
+            lethe_kernels::instruction_set()
+        ),
         "| case | ours s (range) | GFLOP/s | yardstick (range) | peer | peer s (range) | ours/peer (range) | ours MiB | peer MiB (its libraries) |",
         "|---|---|---|---|---|---|---|---|---|",
     ]

@@ -17,14 +17,17 @@ pub(crate) fn filled(shape: &[usize], salt: u64) -> Tensor {
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
-/// max |a − b| / max |b|, in float64.
+/// max |a − b| / max |b|, in float64; NaN where either holds one, so that a comparison with a tolerance fails.
 pub(crate) fn distance(a: &Tensor, b: &Tensor) -> f64 {
-    let (a, b) = (a.to_dtype(DType::F64).unwrap(), b.to_dtype(DType::F64).unwrap());
+    let wide = |t: &Tensor| t.to_device(&Device::Cpu).unwrap().to_dtype(DType::F64).unwrap();
+    let (a, b) = (wide(a), wide(b));
     assert_eq!(a.dims(), b.dims());
-    let max = |t: Tensor| {
-        t.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f64>().unwrap()
+    // candle's own maximum passes over a NaN.
+    let max = |t: &Tensor| {
+        let values = t.abs().unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        values.into_iter().fold(0., |a: f64, b: f64| if a >= b || a.is_nan() { a } else { b })
     };
-    max((&a - &b).unwrap()) / max(b).max(1e-30)
+    max(&(&a - &b).unwrap()) / max(&b).max(1e-30)
 }
 
 /// Σ a · b.
@@ -35,3 +38,53 @@ pub(crate) fn inner(a: &Tensor, b: &Tensor) -> f64 {
 pub(crate) fn f32(t: &Tensor) -> Tensor {
     t.to_dtype(DType::F32).unwrap()
 }
+
+/// Sizes at the edges of warps and blocks.
+pub(crate) const SIZES: [usize; 6] = [1, 31, 32, 33, 127, 1000];
+
+/// Calls `f` for every device on which our kernels can run here: CUDA's, and the emulated one.
+#[expect(clippy::print_stdout, reason = "a test that had nothing to test says so")]
+pub(crate) fn on_devices(f: impl Fn(&Device)) {
+    let mut devices = Vec::new();
+    if cfg!(feature = "emulated") {
+        devices.push(Device::Cpu);
+    }
+    if cfg!(feature = "cuda") {
+        match Device::new_cuda(0) {
+            Ok(device) => devices.push(device),
+            Err(error) => println!("no CUDA device, nothing tested on one: {error}"),
+        }
+    }
+    if devices.is_empty() {
+        println!("skipped: no device; build with `--features emulated` or `--features cuda`");
+    }
+    devices.iter().for_each(f);
+}
+
+/// The results of `f` must be the same bits each time, and under emulation in whatever order the threads run.
+pub(crate) fn same_in_any_order(f: impl Fn() -> Vec<Tensor>) {
+    let bits = |tensors: Vec<Tensor>| -> Vec<Vec<u64>> {
+        let bits = |t: &Tensor| -> Vec<u64> {
+            let wide = t.to_dtype(DType::F64).unwrap().flatten_all().unwrap();
+            wide.to_vec1::<f64>().unwrap().iter().map(|x| x.to_bits()).collect()
+        };
+        tensors.iter().map(bits).collect()
+    };
+    let first = bits(f());
+    assert!(first == bits(f()), "twice the same is not the same");
+    #[cfg(feature = "emulated")]
+    for order in [crate::gpu::Order::Backward, crate::gpu::Order::Scattered] {
+        assert!(first == bits(crate::gpu::in_order(order, &f)), "{order:?}");
+    }
+}
+
+/// `t` on `device` in `dtype`, and what it holds there in 64 bits on the host.
+pub(crate) fn there(t: &Tensor, dtype: DType, device: &Device) -> (Tensor, Tensor) {
+    let there = t.to_dtype(dtype).unwrap().to_device(device).unwrap();
+    let held = there.to_device(&Device::Cpu).unwrap().to_dtype(DType::F64).unwrap();
+    (there, held)
+}
+
+/// What is stored on a device, and how far a kernel may be from the reference on the same numbers, relative to the
+/// largest: a few roundings of 32 bits, or one to bfloat16.
+pub(crate) const TYPES: [(DType, f64); 2] = [(DType::F32, 2e-6), (DType::BF16, 5e-3)];

@@ -77,7 +77,9 @@ pub(crate) enum Route {
     Fast,
     /// The slow loops that define the law: 64-bit floats in host memory.
     Reference,
-    /// candle's own operations: everything else, CUDA among it.
+    /// Our kernels on a CUDA device: 32-bit floats and bfloat16.
+    Cuda,
+    /// candle's own operations: everything else.
     Composed,
 }
 
@@ -100,6 +102,8 @@ pub(crate) fn route(name: &str, operands: &[&Tensor]) -> Result<Route> {
     Ok(match (first.device(), first.dtype()) {
         (Device::Cpu, DType::F32) => Route::Fast,
         (Device::Cpu, DType::F64) => Route::Reference,
+        #[cfg(feature = "cuda")]
+        (Device::Cuda(_), DType::F32 | DType::BF16) => Route::Cuda,
         _ => Route::Composed,
     })
 }

@@ -12,7 +12,7 @@ use lethe::diffusion::parameterization::Parameterization;
 use lethe::diffusion::schedule::{NoiseSchedule, ScheduleSpec};
 use lethe::hopfield::{HopfieldEnergy, Representation, temperature};
 use lethe::pixel::{UNet2d, UNet2dConfig};
-use lethe::train::{Job, Pixels, Process, Trainer, TrainingSpec};
+use lethe::train::{Job, Pixels, Precision, Process, Trainer, TrainingSpec};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -44,15 +44,38 @@ fn images() -> ImageSet {
 
 /// Everything that two training steps leave: weights, their average, both moments, losses and gradient norms.
 fn trained(seed: Seed) -> Vec<(String, Tensor)> {
+    trained_on(&Device::Cpu, Precision::F32, seed, true)
+}
+
+/// Losses, gradient norms and the validation loss of two steps, one of them a number.
+pub(crate) fn figures(device: &Device, precision: Precision) -> Vec<(String, Tensor)> {
+    let mut all = trained_on(device, precision, Seed(5), false);
+    let figures = all.pop().unwrap().1.to_vec1::<f64>().unwrap();
+    let one = |(k, figure)| (format!("figure {k}"), Tensor::new(&[figure], &Device::Cpu).unwrap());
+    figures.into_iter().enumerate().map(one).collect()
+}
+
+/// Standard normal patterns.
+pub(crate) fn patterns(ids: &[u64]) -> Tensor {
+    Seed(5).stream("patterns").normal(0, ids, &[24], &Device::Cpu).unwrap()
+}
+
+fn trained_on(
+    device: &Device,
+    precision: Precision,
+    seed: Seed,
+    flip: bool,
+) -> Vec<(String, Tensor)> {
     let (network, declarations) = UNet2d::new(&config()).unwrap();
-    let store = ParamStore::initialised(&declarations, seed, DType::F32, &Device::Cpu).unwrap();
+    let store = ParamStore::initialised(&declarations, seed, DType::F32, device).unwrap();
     let process = Process {
         schedule: NoiseSchedule::new(&ScheduleSpec::default()).unwrap(),
         parameterization: Parameterization::Epsilon,
         weighting: Weighting::MinSnr(5.),
     };
-    let (images, spec) = (images(), TrainingSpec { flip: true, warm_up: 1, ..Default::default() });
-    let inputs = Pixels { images: &images, is_conditional: false, device: &Device::Cpu };
+    let spec = TrainingSpec { flip, precision, warm_up: 1, ..Default::default() };
+    let images = images();
+    let inputs = Pixels { images: &images, is_conditional: false, device };
     let job =
         Job { network: &network, process: &process, inputs: &inputs, spec: &spec, seed, task: 1 };
     let mut trainer = Trainer::start(job, store).unwrap();

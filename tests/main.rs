@@ -4,6 +4,7 @@
 //! - `boltzmann`: the Boltzmann machine in 50 digits, and claim B1 in machines that were trained.
 //! - `bound`: the variational bound, term by term, against an exact denoiser.
 //! - `canary`: the faults of candle around which the house is built, each shown to be there still.
+//! - `cuda`: a CUDA device beside the processor, where there is one.
 //! - `datasets`: idx files beside candle-datasets' reader.
 //! - `determinism`: same seed, same bytes, in another process and on any number of threads.
 //! - `energy`: Hopfield energies and retrieval against values in 50 digits, and the laws that they obey.
@@ -28,6 +29,7 @@ mod architecture;
 mod boltzmann;
 mod bound;
 mod canary;
+mod cuda;
 #[cfg(feature = "hub")]
 mod datasets;
 mod determinism;

@@ -4,6 +4,7 @@ use crate::exit::Fault;
 use crate::run::Versions;
 use anyhow::{Context, Result, anyhow};
 use candle_core::Device;
+use lethe_kernels::device_memory;
 
 /// "cpu", "cuda" or "cuda:N".
 ///
@@ -22,8 +23,12 @@ pub fn named(name: &str) -> Result<Device> {
         let error = anyhow!("--device {name}: this build was made without the feature `cuda`");
         return Err(Fault::Missing.because(error));
     }
-    Device::new_cuda(number)
-        .map_err(|error| Fault::Missing.because(anyhow!("--device {name}: {error}")))
+    let open = || {
+        let device = Device::new_cuda(number)?;
+        device_memory::keep_freed(&device)?;
+        candle_core::Result::Ok(device)
+    };
+    open().map_err(|error| Fault::Missing.because(anyhow!("--device {name}: {error}")))
 }
 
 /// For `run.json`.
@@ -32,6 +37,22 @@ pub fn in_words(device: &Device) -> String {
         Device::Cpu => format!("cpu ({}, {:?})", processor(), lethe_kernels::instruction_set()),
         other => format!("{:?}", other.location()),
     }
+}
+
+/// Peak memory so far: of this process, and of tensors on the device where that is another place.
+///
+/// # Errors
+/// When the device does not answer.
+pub fn peak(device: &Device) -> Result<String> {
+    let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next());
+    let host = line.and_then(|kib| kib.parse::<u64>().ok()).map(|kib| mib(kib << 10));
+    let there = device_memory::peak(device)?
+        .map(|bytes| format!("{} of tensors on the device", mib(bytes)));
+    let parts: Vec<String> = host.into_iter().chain(there).collect();
+    Ok(if parts.is_empty() { "unknown".into() } else { parts.join(", ") })
 }
 
 fn processor() -> String {

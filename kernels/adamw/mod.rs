@@ -8,7 +8,10 @@
 //! Parameters, gradients and both moments are flat tensors [n]: the parameters' tensors are views of the first.
 //! Bandwidth is the limit: 4 bytes · 10 passes an element.
 
+mod device;
+
 use crate::ema::lerp;
+use crate::view::{Route, route};
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, bail};
 use rayon::prelude::*;
 
@@ -57,6 +60,10 @@ impl AdamW {
                     tensor.dims()
                 );
             }
+        }
+        let operands = [parameters, gradients, &moments.first, &moments.second];
+        if route("adamw", &operands)? == Route::Cuda {
+            return device::step(self, t, parameters, gradients, moments, scale);
         }
         lerp(&moments.first, gradients, 1. - self.first_decay, scale)?;
         let square = Square { keep: self.second_decay, scale };

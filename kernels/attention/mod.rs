@@ -13,6 +13,7 @@
 //! Operations: 4 · batch · queries · keys · heads · d forward, 10 backward.
 
 mod composed;
+mod device;
 mod fast;
 mod reference;
 #[cfg(test)]
@@ -76,8 +77,10 @@ impl Sizes {
 pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
     let sizes = Sizes::new(q, k, v, heads)?;
     let route = route("attention", &[q, k, v])?;
-    if route == Route::Composed {
-        return composed::forward(q, k, v, &sizes);
+    match route {
+        Route::Cuda => return device::forward(q, k, v, &sizes),
+        Route::Composed => return composed::forward(q, k, v, &sizes),
+        Route::Fast | Route::Reference => {}
     }
     let shape = q.dims();
     let (q, k, v) =
@@ -104,8 +107,10 @@ pub fn gradients(
         bail!("attention: expected the output's gradient as {:?}, got {:?}", q.dims(), d_o.dims());
     }
     let route = route("attention", &[d_o, q, k, v])?;
-    if route == Route::Composed {
-        return composed::gradients(d_o, q, k, v, &sizes);
+    match route {
+        Route::Cuda => return device::gradients(d_o, q, k, v, &sizes),
+        Route::Composed => return composed::gradients(d_o, q, k, v, &sizes),
+        Route::Fast | Route::Reference => {}
     }
     let shapes = [q.dims(), k.dims(), v.dims()];
     let (d_o, q) = (View::of("attention do", d_o)?, View::of("attention q", q)?);

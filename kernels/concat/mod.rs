@@ -3,6 +3,8 @@
 //! Law: y[…, :n] = a, y[…, n:] = b, with n the channels of a.
 //! Bandwidth is the limit: each element is read and written once.
 
+mod device;
+
 use crate::view::{Route, View, route, tensor};
 use candle_core::{D, Result, Tensor, WithDType, bail};
 use rayon::prelude::*;
@@ -22,6 +24,9 @@ pub fn forward(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     }
     let shape = [outer, &[n + m]].concat();
     let route = route("concat", &[a, b])?;
+    if route == Route::Cuda {
+        return device::forward(a, b, &shape);
+    }
     if route == Route::Composed {
         return Tensor::cat(&[a, b], D::Minus1)?.contiguous();
     }
@@ -41,15 +46,18 @@ pub fn split(y: &Tensor, n: usize) -> Result<(Tensor, Tensor)> {
     let Some(m) = channels.checked_sub(n) else {
         bail!("split: expected at least {n} channels, got {:?}", y.dims());
     };
+    let outer = &y.dims()[..y.rank() - 1];
+    let (first, second) = ([outer, &[n]].concat(), [outer, &[m]].concat());
     let route = route("split", &[y])?;
+    if route == Route::Cuda {
+        return Ok((device::cut(y, 0, n, &first)?, device::cut(y, n, m, &second)?));
+    }
     if route == Route::Composed {
         return Ok((
             y.narrow(D::Minus1, 0, n)?.contiguous()?,
             y.narrow(D::Minus1, n, m)?.contiguous()?,
         ));
     }
-    let outer = &y.dims()[..y.rank() - 1];
-    let (first, second) = ([outer, &[n]].concat(), [outer, &[m]].concat());
     let y = View::of("split y", y)?;
     Ok(match route {
         Route::Fast => {

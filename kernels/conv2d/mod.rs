@@ -14,11 +14,15 @@
 //! Each pass does 2 · batch · height_out · width_out · kernel² · channels_in · channels_out operations,
 //! 4/9 of them where `winograd` applies (3x3, stride 1, enough channels and pixels), whose rounding error is about twice as large.
 //! It reads each operand and writes its result once from memory, beside packed weights of up to 16/9 their size.
-//! f32 in host memory runs `few_pixels`, `winograd` or `fast`, f64 the loops of `reference`, all else candle's operations (`composed`).
+//! f32 in host memory runs `few_pixels`, `winograd` or `fast`, f64 the loops of `reference`, CUDA `device` or `cudnn`, all
+//! else candle's operations (`composed`).
 //! A 1x1 window is the linear layer: give its rows as pixels.
 
 mod bias_gradient;
 mod composed;
+#[cfg(feature = "cudnn")]
+mod cudnn;
+mod device;
 mod fast;
 mod few_pixels;
 mod panels;
@@ -29,11 +33,12 @@ mod weight_gradient;
 mod winograd;
 mod winograd_weight;
 
+use crate::gpu::{dense, rows::sum};
 use crate::view::{Route, View, in_full, route, tensor};
 use candle_core::{Result, Tensor, bail};
 
 /// The window that slides: a square kernel, its stride, and the zeros around the image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Window {
     /// Side of the kernel in pixels.
     pub kernel: usize,
@@ -60,7 +65,7 @@ impl Window {
 }
 
 /// Sizes of one convolution, checked once.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Sizes {
     batch: usize,
     /// (height, width) of x.
@@ -170,8 +175,10 @@ pub fn forward(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, window: Window) ->
     }
     let operands: Vec<&Tensor> = [Some(x), Some(w), bias].into_iter().flatten().collect();
     let route = route("conv2d", &operands)?;
-    if route == Route::Composed {
-        return composed::forward(x, w, bias, &sizes);
+    match route {
+        Route::Cuda => return device::forward(x, w, bias, &sizes),
+        Route::Composed => return composed::forward(x, w, bias, &sizes),
+        Route::Fast | Route::Reference => {}
     }
     let (x, w) = (View::of("conv2d x", x)?, View::of("conv2d w", w)?);
     let bias = bias.map(|bias| View::of("conv2d bias", bias)).transpose()?;
@@ -205,8 +212,10 @@ pub fn input_gradient(
     let sizes = Sizes::new(x_shape, w.dims(), window)?;
     sizes.expect_y(dy)?;
     let route = route("conv2d", &[dy, w])?;
-    if route == Route::Composed {
-        return composed::input_gradient(dy, w, &sizes);
+    match route {
+        Route::Cuda => return device::input_gradient(dy, w, &sizes),
+        Route::Composed => return composed::input_gradient(dy, w, &sizes),
+        Route::Fast | Route::Reference => {}
     }
     let (dy, w) = (View::of("conv2d dy", dy)?, View::of("conv2d w", w)?);
     if route == Route::Reference {
@@ -229,8 +238,10 @@ pub fn weight_gradient(x: &Tensor, dy: &Tensor, window: Window) -> Result<Tensor
     let sizes = Sizes::new(x.dims(), &w_shape, window)?;
     sizes.expect_y(dy)?;
     let route = route("conv2d", &[x, dy])?;
-    if route == Route::Composed {
-        return composed::weight_gradient(x, dy, &sizes);
+    match route {
+        Route::Cuda => return device::weight_gradient(x, dy, &sizes),
+        Route::Composed => return composed::weight_gradient(x, dy, &sizes),
+        Route::Fast | Route::Reference => {}
     }
     let (x, dy) = (View::of("conv2d x", x)?, View::of("conv2d dy", dy)?);
     if route == Route::Reference {
@@ -257,6 +268,11 @@ pub fn bias_gradient(dy: &Tensor, bias_shape: &[usize]) -> Result<Tensor> {
     }
     let examples = if bias_shape.len() == 2 { batch } else { 1 };
     let route = route("conv2d", &[dy])?;
+    if route == Route::Cuda {
+        dense("conv2d dy", dy)?;
+        let rows = batch * height * width / examples.max(1);
+        return sum(dy, [examples, rows, channels], dy.dtype())?.reshape(bias_shape);
+    }
     if route == Route::Composed {
         return in_full(&[dy], |t| {
             t[0].reshape((examples, (), channels))?.sum(1)?.reshape(bias_shape)

@@ -4,7 +4,7 @@ use super::*;
 use crate::testing::{distance, f32, filled, inner};
 
 /// (batch, height, width, in, out, window), chosen at the edges of tiles, blocks, slabs and panels.
-fn cases() -> Vec<(usize, usize, usize, usize, usize, Window)> {
+pub(super) fn cases() -> Vec<(usize, usize, usize, usize, usize, Window)> {
     let odd = Window { kernel: 3, stride: 2, before: 0, after: 1 };
     let halving = Window { kernel: 3, stride: 2, before: 1, after: 1 };
     vec![

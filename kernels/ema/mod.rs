@@ -3,6 +3,8 @@
 //! Law: a ← a + w · (s·x − a): the exponential moving average of s·x with decay 1 − w.
 //! One pass: reads two values and writes one for each element.
 
+mod device;
+
 use crate::adamw::{range, update};
 use crate::view::{Route, View, route};
 use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, bail};
@@ -54,6 +56,9 @@ pub fn lerp(average: &Tensor, x: &Tensor, weight: f64, scale: f64) -> Result<()>
     if average.dims() != x.dims() {
         bail!("moving average: the average is {:?}, the new value {:?}", average.dims(), x.dims());
     }
+    if route("moving average", &[average, x])? == Route::Cuda {
+        return device::lerp(average, x, weight, scale);
+    }
     if average.device().is_cpu() {
         return average.inplace_op2(x, &Lerp { weight, scale });
     }
@@ -68,6 +73,9 @@ pub fn lerp(average: &Tensor, x: &Tensor, weight: f64, scale: f64) -> Result<()>
 pub fn norm(x: &Tensor) -> Result<f64> {
     const CHUNK: usize = 1 << 14;
     let route = route("norm", &[x])?;
+    if route == Route::Cuda {
+        return device::norm(x);
+    }
     if route == Route::Composed {
         return Ok(x.to_dtype(DType::F32)?.sqr()?.sum_all()?.to_scalar::<f32>()?.sqrt().into());
     }

@@ -13,6 +13,7 @@
 //! The statistics are taken again in the backward pass rather than kept.
 
 mod composed;
+mod device;
 mod fast;
 mod reference;
 #[cfg(test)]
@@ -90,8 +91,10 @@ impl GroupNorm {
     pub fn forward(&self, x: &Tensor, gamma: &Tensor, beta: &Tensor) -> Result<Tensor> {
         let sizes = self.sizes(x, gamma, beta)?;
         let route = route("group norm", &[x, gamma, beta])?;
-        if route == Route::Composed {
-            return composed::forward(self, x, gamma, beta);
+        match route {
+            Route::Cuda => return device::forward(self, &sizes, x, gamma, beta),
+            Route::Composed => return composed::forward(self, x, gamma, beta),
+            Route::Fast | Route::Reference => {}
         }
         let shape = x.dims();
         let (x, gamma, beta) = (
@@ -129,8 +132,10 @@ impl GroupNorm {
             );
         }
         let route = route("group norm", &[dy, x, gamma, beta])?;
-        if route == Route::Composed {
-            return composed::gradients(self, dy, x, gamma, beta);
+        match route {
+            Route::Cuda => return device::gradients(self, &sizes, dy, x, gamma, beta),
+            Route::Composed => return composed::gradients(self, dy, x, gamma, beta),
+            Route::Fast | Route::Reference => {}
         }
         let (shape, scale_shape) = (x.dims(), gamma.dims());
         let (dy, x) = (View::of("group norm dy", dy)?, View::of("group norm x", x)?);

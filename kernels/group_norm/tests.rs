@@ -1,7 +1,8 @@
 //! Value and gradients of the three voices against one another, and against finite differences.
 
 use super::*;
-use crate::testing::{distance, f32, filled, inner};
+use crate::testing::{TYPES, distance, f32, filled, inner, on_devices, same_in_any_order, there};
+use candle_core::DType;
 
 fn norms() -> Vec<(GroupNorm, Vec<usize>)> {
     let norm = |groups, activation| GroupNorm { groups, epsilon: 1e-5, activation };
@@ -105,4 +106,60 @@ fn groups_that_do_not_divide_are_refused() {
     let one = filled(&[4], 2);
     let error = norm.forward(&filled(&[1, 4, 4], 1), &one, &one).unwrap_err().to_string();
     assert!(error.contains("4 channels") && error.contains("3 groups"), "{error}");
+}
+
+#[test]
+fn devices_compute_the_reference() {
+    let norm = |groups, activation| GroupNorm { groups, epsilon: 1e-5, activation };
+    let many = (norm(8, Activation::Silu), vec![1, 1000, 24]);
+    let wide = (norm(5, Activation::Silu), vec![2, 3, 1030]);
+    on_devices(|device| {
+        for (norm, shape) in norms().into_iter().chain([many.clone(), wide.clone()]) {
+            for (per_example, (dtype, tolerance)) in
+                [false, true].into_iter().flat_map(|each| TYPES.map(|kind| (each, kind)))
+            {
+                let ([x, x64], [gamma, gamma64], [beta, beta64], [dy, dy64]) = {
+                    let [x, gamma, beta, dy] = operands(&shape, per_example)
+                        .map(|t| <[Tensor; 2]>::from(there(&t, dtype, device)));
+                    (x, gamma, beta, dy)
+                };
+                let sizes = norm.sizes(&x, &gamma, &beta).unwrap();
+                let label = format!("{norm:?} {shape:?} {dtype:?} {per_example}");
+                let y = device::forward(&norm, &sizes, &x, &gamma, &beta).unwrap();
+                let exact = norm.forward(&x64, &gamma64, &beta64).unwrap();
+                assert!(distance(&y, &exact) <= tolerance, "{label}: {}", distance(&y, &exact));
+                let found = device::gradients(&norm, &sizes, &dy, &x, &gamma, &beta).unwrap();
+                let exact = norm.gradients(&dy64, &x64, &gamma64, &beta64).unwrap();
+                let tolerance = 2. * tolerance;
+                let off = [
+                    distance(&found.gamma, &exact.gamma),
+                    distance(&found.beta, &exact.beta),
+                    // The gradient of a single number vanishes: nothing to compare relative to.
+                    if x.elem_count() > 1 { distance(&found.x, &exact.x) } else { 0. },
+                ];
+                assert!(off.iter().all(|off| *off <= tolerance), "{label}: {off:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn devices_keep_large_means_and_nan_and_the_order() {
+    let norm = GroupNorm { groups: 2, epsilon: 1e-6, activation: Activation::Identity };
+    on_devices(|device| {
+        let x = ((filled(&[2, 500, 8], 1) * 1e-2).unwrap() + 50.).unwrap();
+        let (x, exact_x) = there(&x, DType::F32, device);
+        let (gamma, exact_gamma) = there(&filled(&[8], 2), DType::F32, device);
+        let sizes = norm.sizes(&x, &gamma, &gamma).unwrap();
+        let forward = |x: &Tensor| device::forward(&norm, &sizes, x, &gamma, &gamma).unwrap();
+        let exact = norm.forward(&exact_x, &exact_gamma, &exact_gamma).unwrap();
+        assert!(distance(&forward(&x), &exact) <= 1e-3);
+        let poisoned = (&x * f64::NAN).unwrap();
+        let y = forward(&poisoned).flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(y.iter().all(|y| y.is_nan()));
+        same_in_any_order(|| {
+            let found = device::gradients(&norm, &sizes, &x, &x, &gamma, &gamma).unwrap();
+            vec![forward(&x), found.x, found.gamma, found.beta]
+        });
+    });
 }

@@ -13,11 +13,12 @@
 //! | energy | [n], in the unit of ‖x‖² |
 //!
 //! Operations: 2·n·m·d for the energy, as many again for retrieval: the matrix product is the limit.
-//! Memory: a block of 1024 x 1024 similarities a thread, whatever n and m.
-//! Products are taken in the operands' precision, the sums over patterns in 64 bits.
+//! Memory: a block of 1024 x 1024 similarities a thread, on CUDA one tile of 2048 x 8192, whatever n and m.
+//! Products are taken in the operands' precision (bfloat16 summed in 32 bits), the sums over patterns in 64 bits.
 //! Where a query and a pattern are far nearer to each other than to the origin, the product cancels and their distance
 //! is taken anew in 64 bits: few pairs of real data are so near, mostly an example and its own copy.
 
+mod device;
 mod reference;
 mod streamed;
 #[cfg(test)]
@@ -25,6 +26,7 @@ mod tests;
 
 use crate::view::{Route, View, route};
 use candle_core::{DType, Device, Result, Tensor, bail};
+use streamed::Answers;
 
 /// Similarity of a query and a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,22 +79,27 @@ pub struct Answer {
 pub fn energy(queries: &Tensor, patterns: &Tensor, question: &Question) -> Result<Answer> {
     check(queries, patterns, question)?;
     let route = route("hopfield energy", &[queries, patterns])?;
-    let (queries, patterns) = match route {
-        // Half precision and other devices: the products are taken in 32 bits on the host.
-        Route::Composed => (host(queries)?, host(patterns)?),
-        _ => (queries.clone(), patterns.clone()),
-    };
     let (n, d) = queries.dims2()?;
-    let (x, xi) = (View::of("queries", &queries)?, View::of("patterns", &patterns)?);
-    let answers = match queries.dtype() {
-        DType::F32 => streamed::energy(x.f32()?, xi.f32()?, d, question),
-        _ => streamed::energy(x.f64()?, xi.f64()?, d, question),
+    let answers = match route {
+        Route::Cuda => device::energy(queries, patterns, question)?,
+        // Half precision and other devices: the products are taken in 32 bits on the host.
+        Route::Composed => on_host(&host(queries)?, &host(patterns)?, question)?,
+        Route::Fast | Route::Reference => on_host(queries, patterns, question)?,
     };
     let retrieved = match question.wanted {
         Wanted::Energy => None,
         Wanted::Retrieved => Some(Tensor::from_vec(answers.retrieved, (n, d), &Device::Cpu)?),
     };
     Ok(Answer { energy: answers.energy, entropy: answers.entropy, retrieved })
+}
+
+fn on_host(queries: &Tensor, patterns: &Tensor, question: &Question) -> Result<Answers> {
+    let d = queries.dim(1)?;
+    let (x, xi) = (View::of("queries", queries)?, View::of("patterns", patterns)?);
+    Ok(match queries.dtype() {
+        DType::F32 => streamed::energy(x.f32()?, xi.f32()?, d, question),
+        _ => streamed::energy(x.f64()?, xi.f64()?, d, question),
+    })
 }
 
 fn host(x: &Tensor) -> Result<Tensor> {

@@ -102,7 +102,7 @@ fn half_square_distance<T: Precision>(x: &[T], xi: &[T]) -> f64 {
 
 /// Running sums of one query; the letters are those at the top of the file.
 #[derive(Clone, Copy)]
-struct Sums {
+pub(super) struct Sums {
     largest: f64,
     masses: f64,
     total: f64,
@@ -111,8 +111,19 @@ struct Sums {
 }
 
 impl Sums {
-    const EMPTY: Self =
+    pub(super) const EMPTY: Self =
         Self { largest: f64::NEG_INFINITY, masses: 0., total: 0., excess: 0., moment: 0. };
+
+    /// As a device holds them.
+    pub(super) fn values(&self) -> [f64; 5] {
+        [self.largest, self.masses, self.total, self.excess, self.moment]
+    }
+
+    /// Those of a device.
+    pub(super) fn from_values(values: &[f64]) -> Self {
+        let [largest, masses, total, excess, moment] = [0, 1, 2, 3, 4].map(|k| values[k]);
+        Self { largest, masses, total, excess, moment }
+    }
 
     /// Moves the reference point up to `largest`; returns the factor by which earlier weights shrink.
     fn raise(&mut self, largest: f64) -> f64 {
@@ -190,7 +201,7 @@ impl<T: Precision> Patterns<'_, T> {
                 multiply(&mut retrieved, T::ONE, weights, (patterns, d, 1), [n, d, own.len()]);
             }
         }
-        self.finish(&sums, &half_norms, &retrieved)
+        Answers::new(self.question, &sums, &half_norms, &retrieved, d)
     }
 
     /// Adds one block of patterns to one query's sums; the similarities become weights a·e^{l − M}.
@@ -259,15 +270,24 @@ impl<T: Precision> Patterns<'_, T> {
         }
         factor
     }
+}
 
-    fn finish(&self, sums: &[Sums], half_norms: &[f64], retrieved: &[T]) -> Answers {
-        let beta = self.question.inverse_temperature;
-        let energy = |(sums, half_norm): (&Sums, &f64)| match self.question.form {
+impl Answers {
+    /// What the sums of all queries say; `retrieved` [n, d] is not yet divided by them, or empty.
+    pub(super) fn new<T: Precision>(
+        question: &Question,
+        sums: &[Sums],
+        half_norms: &[f64],
+        retrieved: &[T],
+        d: usize,
+    ) -> Self {
+        let beta = question.inverse_temperature;
+        let energy = |(sums, half_norm): (&Sums, &f64)| match question.form {
             Form::Dot => half_norm - sums.log_sum(Form::Dot) / beta,
             Form::Distance => -sums.log_sum(Form::Distance) / beta,
         };
-        let rows = retrieved.chunks_exact(self.d).zip(sums);
-        Answers {
+        let rows = retrieved.chunks_exact(d).zip(sums);
+        Self {
             energy: sums.iter().zip(half_norms).map(energy).collect(),
             entropy: sums.iter().map(Sums::entropy).collect(),
             retrieved: rows

@@ -12,6 +12,8 @@
 //! A row stays in the first-level cache between its passes: the limit is bandwidth, 8 bytes an element forward and 12
 //! backward. The statistics are taken again in the backward pass rather than kept.
 
+mod device;
+
 use crate::simd::{MulAdd, multiversion};
 use crate::view::{Route, View, full, in_full, route, tensor};
 use candle_core::{D, Result, Tensor, bail};
@@ -54,6 +56,9 @@ fn channels(x: &Tensor, gamma: &Tensor, beta: &Tensor) -> Result<usize> {
 pub fn forward(x: &Tensor, gamma: &Tensor, beta: &Tensor, epsilon: f64) -> Result<Tensor> {
     let n = channels(x, gamma, beta)?;
     let route = route("layer norm", &[x, gamma, beta])?;
+    if route == Route::Cuda {
+        return device::forward(x, gamma, beta, epsilon);
+    }
     if route == Route::Composed {
         return in_full(&[x, gamma, beta], |t| {
             normed(&t[0], epsilon)?.0.broadcast_mul(&t[1])?.broadcast_add(&t[2])
@@ -91,6 +96,9 @@ pub fn gradients(
         bail!("layer norm: expected the output's gradient as {:?}, got {:?}", x.dims(), dy.dims());
     }
     let route = route("layer norm", &[dy, x, gamma, beta])?;
+    if route == Route::Cuda {
+        return device::gradients(dy, x, gamma, epsilon);
+    }
     if route == Route::Composed {
         return composed_gradients(dy, x, gamma, epsilon);
     }

@@ -48,23 +48,46 @@ pub struct DenoisingLoss {
     pub gradient: Tensor,
 }
 
+/// A batch's loss while the device may still be computing it: reading it is what waits.
+#[derive(Debug)]
+pub struct PendingLoss {
+    /// [batch], 64-bit.
+    squares: Tensor,
+    /// Gradient of the weighted mean in the output.
+    pub gradient: Tensor,
+}
+
+impl PendingLoss {
+    /// `output` and `target` [batch, ..], `weights` one for each example.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn new(output: &Tensor, target: &Tensor, weights: &[f64]) -> Result<Self> {
+        let difference = (output - target)?;
+        let elements = output.elem_count() as f64;
+        let factors = weights.iter().map(|weight| 2. * weight / elements);
+        let gradient = difference.broadcast_mul(&per_example(&difference, factors)?)?;
+        Ok(Self { squares: squares(&difference)?, gradient })
+    }
+
+    /// The numbers, with the same `weights`.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn read(self, weights: &[f64]) -> Result<DenoisingLoss> {
+        let per_example = self.squares.to_vec1::<f64>()?;
+        let pairs = per_example.iter().zip(weights);
+        let mean = pairs.map(|(loss, weight)| loss * weight).sum::<f64>() / weights.len() as f64;
+        Ok(DenoisingLoss { per_example, mean, gradient: self.gradient })
+    }
+}
+
 /// `output` and `target` [batch, ..], `weights` one for each example.
 ///
 /// # Errors
 /// When shapes do not fit.
 pub fn denoising_loss(output: &Tensor, target: &Tensor, weights: &[f64]) -> Result<DenoisingLoss> {
-    let difference = (output - target)?;
-    let per_example: Vec<f64> = mean_squares(&difference)?;
-    let n = per_example.len() as f64;
-    let mean = per_example.iter().zip(weights).map(|(loss, weight)| loss * weight).sum::<f64>() / n;
-    let elements = output.elem_count() as f64;
-    let factors =
-        per_example_factors(&difference, weights.iter().map(|weight| 2. * weight / elements))?;
-    Ok(DenoisingLoss { per_example, mean, gradient: difference.broadcast_mul(&factors)? })
-}
-
-fn per_example_factors(x: &Tensor, factors: impl Iterator<Item = f64>) -> Result<Tensor> {
-    per_example(x, factors)
+    PendingLoss::new(output, target, weights)?.read(weights)
 }
 
 /// mean_d x², one for each example of [batch, ..].
@@ -72,7 +95,11 @@ fn per_example_factors(x: &Tensor, factors: impl Iterator<Item = f64>) -> Result
 /// # Errors
 /// Those of candle.
 pub fn mean_squares(x: &Tensor) -> Result<Vec<f64>> {
-    x.flatten_from(1)?.to_dtype(DType::F64)?.sqr()?.mean(D::Minus1)?.to_vec1()
+    squares(x)?.to_vec1()
+}
+
+fn squares(x: &Tensor) -> Result<Tensor> {
+    x.flatten_from(1)?.to_dtype(DType::F64)?.sqr()?.mean(D::Minus1)
 }
 
 #[cfg(test)]

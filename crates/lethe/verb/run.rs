@@ -5,7 +5,6 @@ use anyhow::Result;
 use clap::Args;
 use lethe::interrupt::Interrupt;
 use lethe::meter::note;
-use lethe::plan::{bytes, machine};
 use lethe::study::Place;
 use std::path::{Path, PathBuf};
 
@@ -42,9 +41,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let making = Place { folder: &model, interrupt: &interrupt };
     let study = arguments.protocol.study_making(spec, making)?;
     let report = lethe::run::run(&study, &folder, &arguments.allow_change, &interrupt)?;
-    if let Some(peak) = machine::peak() {
-        note(&format!("the process held {} at most", bytes(peak)));
-    }
+    note(&format!("peak memory: {}", lethe::device::peak(&study.device)?));
     say(&report.display().to_string());
     Ok(())
 }

@@ -89,16 +89,29 @@ impl Optimizer {
     }
 }
 
-/// Gradients of the store's own parameters one after another, [n_elements], and their norm; frozen ones have zeros.
+/// Gradients of the store's own parameters as [`gathered`] lays them, and their norm, for which the host waits.
+///
+/// # Errors
+/// As [`gathered`].
+pub fn flatten(
+    store: &ParamStore,
+    gradients: Gradients,
+) -> std::result::Result<(Tensor, f64), TrainError> {
+    let flat = gathered(store, gradients)?;
+    let length = norm(&flat)?;
+    Ok((flat, length))
+}
+
+/// Gradients of the store's own parameters one after another, [n_elements]; frozen ones have zeros.
 ///
 /// Each is let go of once it has its place, so that they are not all there twice.
 ///
 /// # Errors
 /// [`TrainError::NoGradient`] names every trainable parameter that received none.
-pub fn flatten(
+pub(crate) fn gathered(
     store: &ParamStore,
     gradients: Gradients,
-) -> std::result::Result<(Tensor, f64), TrainError> {
+) -> std::result::Result<Tensor, TrainError> {
     let missing =
         |&index: &usize| store.is_trainable(index) && gradients.parameter(index).is_none();
     let names: Vec<String> =
@@ -121,6 +134,5 @@ pub fn flatten(
             flat.slice_set(&own, 0, starts[index - first])?;
         }
     }
-    let length = norm(&flat)?;
-    Ok((flat, length))
+    Ok(flat)
 }

@@ -5,7 +5,7 @@
 
 use crate::error::TrainError;
 use crate::learning_rate::rate;
-use crate::optimizer::{Optimizer, flatten};
+use crate::optimizer::{Optimizer, gathered};
 use crate::pixels::{Inputs, mirrored, sample_keys};
 use crate::spec::{Keeping, Precision, TrainingSpec};
 use crate::state::Position;
@@ -15,7 +15,7 @@ use lethe_candlex::rng::{Seed, StepKey};
 use lethe_candlex::tape::{Gradients, Tape, Value};
 use lethe_continual::Batch;
 use lethe_diffusion::denoiser::{Network, Pass, Told};
-use lethe_diffusion::objective::{DenoisingLoss, Weighting, denoising_loss};
+use lethe_diffusion::objective::{DenoisingLoss, PendingLoss, Weighting, denoising_loss};
 use lethe_diffusion::parameterization::{Parameterization, perturb};
 use lethe_diffusion::schedule::{NoiseSchedule, Timestep};
 use lethe_kernels::adamw::AdamW;
@@ -85,7 +85,15 @@ struct Noisy {
     target: Tensor,
 }
 
-/// What a batch, or a part of it, was found to be.
+/// Loss of a batch, or of a part of it.
+struct Loss {
+    /// Weighted mean.
+    mean: f64,
+    /// Each example's own.
+    per_example: Vec<f64>,
+}
+
+/// What a batch was found to be.
 struct Found {
     /// Weighted mean loss.
     loss: f64,
@@ -229,34 +237,38 @@ impl<'a, N: Network> Trainer<'a, N> {
     fn found(&self, noisy: &Noisy) -> Result<Found, TrainError> {
         let n = noisy.ids.len();
         let each = n.div_ceil(self.job.spec.parts.max(1) as usize).max(1);
-        let mut whole = self.part(noisy, 0..each.min(n))?;
+        let (mut loss, gradient) = self.part(noisy, 0..each.min(n))?;
         for start in (each..n).step_by(each) {
             let range = start..(start + each).min(n);
             // A mean over what has been seen so far moves by this share of the distance to what comes.
             let weight = range.len() as f64 / range.end as f64;
-            let part = self.part(noisy, range)?;
-            lerp(&whole.gradient, &part.gradient, weight, 1.)?;
-            whole.loss += weight * (part.loss - whole.loss);
-            whole.per_example.extend(part.per_example);
+            let (part, own) = self.part(noisy, range)?;
+            lerp(&gradient, &own, weight, 1.)?;
+            loss.mean += weight * (part.mean - loss.mean);
+            loss.per_example.extend(part.per_example);
         }
-        if each < n {
-            whole.norm = norm(&whole.gradient)?;
-        }
-        Ok(whole)
+        let norm = norm(&gradient)?;
+        Ok(Found { loss: loss.mean, per_example: loss.per_example, gradient, norm })
     }
 
-    fn part(&self, noisy: &Noisy, range: Range<usize>) -> Result<Found, TrainError> {
-        let (loss, gradients) = self.gradients(noisy, range)?;
-        let DenoisingLoss { mean, per_example, .. } = loss;
-        let (gradient, norm) = flatten(&self.store, gradients)?;
-        Ok(Found { loss: mean, per_example, gradient, norm })
+    /// A device's work is all in its stream before the host waits for the loss.
+    fn part(&self, noisy: &Noisy, range: Range<usize>) -> Result<(Loss, Tensor), TrainError> {
+        let (pending, weights, gradients) = self.gradients(noisy, range.clone())?;
+        let gradient = gathered(&self.store, gradients)?;
+        let DenoisingLoss { mean, per_example, .. } = pending.read(&weights)?;
+        if !mean.is_finite() {
+            let is_culprit =
+                |i: usize| range.contains(&i) && !per_example[i - range.start].is_finite();
+            return Err(self.diverged("the loss", noisy, is_culprit));
+        }
+        Ok((Loss { mean, per_example }, gradient))
     }
 
     fn gradients(
         &self,
         noisy: &Noisy,
         range: Range<usize>,
-    ) -> Result<(DenoisingLoss, Gradients), TrainError> {
+    ) -> Result<(PendingLoss, Vec<f64>, Gradients), TrainError> {
         let job = &self.job;
         let key = StepKey {
             seed: job.seed,
@@ -281,15 +293,10 @@ impl<'a, N: Network> Trainer<'a, N> {
         let Process { schedule, parameterization, weighting } = job.process;
         let weights: Vec<f64> =
             timesteps.iter().map(|&t| weighting.weight(schedule, *parameterization, t)).collect();
-        let loss = denoising_loss(&found, &own(&noisy.target)?, &weights)?;
-        if !loss.mean.is_finite() {
-            let is_culprit =
-                |i: usize| range.contains(&i) && !loss.per_example[i - range.start].is_finite();
-            return Err(self.diverged("the loss", noisy, is_culprit));
-        }
+        let loss = PendingLoss::new(&found, &own(&noisy.target)?, &weights)?;
         let slope = loss.gradient.to_dtype(output.tensor().dtype())?;
         let gradients = tape.backward(&output, slope)?;
-        Ok((loss, gradients))
+        Ok((loss, weights, gradients))
     }
 
     fn diverged(

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Builds what benches/gpu.sh runs, and packs it with its scripts into one folder that can be carried to another machine.
+#
+#   CUDA_COMPUTE_CAP=90 benches/build-cuda.sh target/gpu            # with cuDNN
+#   FEATURES=cuda benches/build-cuda.sh target/gpu                  # without
+#
+# Wants the CUDA toolkit (nvcc on the path or CUDA_HOME) and, for cuDNN, its headers and library; no device.
+# Without a driver on the machine the linker wants the toolkit's own stub of libcuda.so in lib64/stubs.
+# The driver of the other machine must be as new as the toolkit: what is packed is compiled there at its first use.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=${1:?the folder to pack into}
+features=${FEATURES:-cuda,cudnn}
+kernel_features=${features#cuda,}
+mkdir -p "$out/benches"
+
+# Where Cargo has put the newest executable of one target.
+executable() {
+    cargo "$@" --message-format=json | python3 -c '
+import json, sys
+lines = (json.loads(line) for line in sys.stdin if line.startswith("{"))
+print([line["executable"] for line in lines if line.get("executable")][-1])'
+}
+
+# Release for times, the test profile of the same for laws: its checks of overflow stay.
+cp "$(executable bench --no-run --no-default-features --features "$features" --bench pace)" "$out/pace"
+cp "$(executable test --release --no-run -p lethe-kernels --lib --features "$kernel_features")" "$out/kernels"
+cp "$(executable test --release --no-run --no-default-features --features "$features" --test laws)" "$out/laws"
+cp benches/gpu.sh benches/peer.py benches/peer_latent.py "$out/benches/"
+strip "$out/pace" "$out/kernels" "$out/laws" || true
+ls -l "$out"

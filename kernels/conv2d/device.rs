@@ -1,0 +1,359 @@
+//! The law on a device by products of matrices: windows unfolded into rows, a chunk of pixels at a time.
+//!
+//! | pass | product | around it |
+//! |---|---|---|
+//! | forward | unfolded x · w | the bias is there first, the product adds onto it |
+//! | input gradient, stride 1 | unfolded dy, windows reversed · w | – |
+//! | input gradient, other strides | dy · w, in 32 bits | rows folded back, image by image |
+//! | weight gradient | dyᵀ · unfolded x, in 32 bits over all chunks | – |
+//!
+//! 1x1 windows of stride 1 are products alone.
+//! Memory: [`UNFOLDED`] bytes of rows (where rows are folded, one image's at least), and the weights once more.
+
+use super::{Sizes, Window};
+use crate::gpu::product::{Matrix, Product};
+use crate::gpu::{Argument::*, Grid, Source, Unit, dense, fresh, launch, launch_units, source};
+use candle_core::{DType, Result, Tensor};
+
+const KERNEL: Source = source!("conv2d");
+
+/// Bytes of unfolded windows that exist at once.
+const UNFOLDED: usize = 256 << 20;
+
+/// Windows over an image, as they become rows.
+#[derive(Clone, Copy)]
+struct Windows {
+    /// (height, width) of what is read, and of the pixels whose windows they are.
+    input: (usize, usize),
+    output: (usize, usize),
+    channels: usize,
+    window: Window,
+    /// From the last pixel of a window to the first.
+    is_reversed: bool,
+}
+
+impl Windows {
+    /// Numbers of one row.
+    fn depth(&self) -> usize {
+        self.window.kernel * self.window.kernel * self.channels
+    }
+
+    /// Rows of so many bytes; at least one.
+    fn rows_in(&self, bytes: usize, dtype: DType) -> usize {
+        (bytes / (self.depth() * dtype.size_in_bytes()).max(1)).max(1)
+    }
+
+    /// The windows of `count` pixels from `first` on: [count, depth].
+    fn unfold(&self, x: &Tensor, first: usize, count: usize) -> Result<Tensor> {
+        let rows = fresh(&[count, self.depth()], x.dtype(), x.device())?;
+        let unit = Unit::of(&[x, &rows], &[self.channels]);
+        let grid = Grid::of_rows(count, unit.count(self.depth()));
+        let arguments = [
+            Read(x),
+            Write(&rows),
+            Length(first),
+            Count(self.input.0),
+            Count(self.input.1),
+            Count(self.output.0),
+            Count(self.output.1),
+            Count(unit.count(self.channels)),
+            Count(self.window.kernel),
+            Count(self.window.stride),
+            Count(self.window.before),
+            Count(self.is_reversed.into()),
+        ];
+        launch_units(&KERNEL, "unfold", unit, grid, &arguments)?;
+        Ok(rows)
+    }
+
+    /// y [pixels, n] ← unfolded x · wᵀ (+ y), w [n, depth].
+    fn correlate(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        y: &Tensor,
+        pixels: usize,
+        keeps: bool,
+        bytes: usize,
+    ) -> Result<()> {
+        let (n, depth) = (y.dim(3)?, self.depth());
+        let each = self.rows_in(bytes, x.dtype());
+        for first in (0..pixels).step_by(each) {
+            let count = each.min(pixels - first);
+            let rows = self.unfold(x, first, count)?;
+            let to = Matrix::of(y, n).from(first * n);
+            let w = Matrix::of(w, depth).transposed();
+            Product::new(to, Matrix::of(&rows, depth), w, [count, n, depth]).onto(keeps).run()?;
+        }
+        Ok(())
+    }
+}
+
+impl Sizes {
+    fn is_linear(&self) -> bool {
+        self.window == Window::same(1)
+    }
+
+    /// The windows of the forward pass.
+    fn windows(&self) -> Windows {
+        Windows {
+            input: self.input,
+            output: self.output,
+            channels: self.channels_in,
+            window: self.window,
+            is_reversed: false,
+        }
+    }
+
+    fn pixels_in(&self) -> usize {
+        self.batch * self.input.0 * self.input.1
+    }
+
+    fn pixels_out(&self) -> usize {
+        self.batch * self.output.0 * self.output.1
+    }
+}
+
+/// [outer, rows, columns] → [outer, columns, rows].
+fn turned(from: &Tensor, [outer, rows, columns]: [usize; 3]) -> Result<Tensor> {
+    let to = fresh(&[outer, columns, rows], from.dtype(), from.device())?;
+    let all = outer * rows * columns;
+    let arguments = [Read(from), Write(&to), Count(all), Count(rows), Count(columns)];
+    launch(&KERNEL, "turn", from.dtype(), Grid::of_elements(all), &arguments)?;
+    Ok(to)
+}
+
+/// [out, in, kernel, kernel] → [out, kernel · kernel, in], as rows of windows meet it.
+pub(super) fn channels_last(w: &Tensor, sizes: &Sizes) -> Result<Tensor> {
+    turned(w, [sizes.channels_out, sizes.channels_in, sizes.taps()])
+}
+
+/// y where only the bias has been added; nothing yet where there is none.
+pub(super) fn biased(x: &Tensor, bias: Option<&Tensor>, sizes: &Sizes) -> Result<Tensor> {
+    let y = fresh(&sizes.y_shape(), x.dtype(), x.device())?;
+    if let Some(bias) = bias {
+        dense("conv2d bias", bias)?;
+        let all = y.elem_count();
+        let (pixels, per_example) = (sizes.output.0 * sizes.output.1, bias.rank() == 2);
+        let arguments = [
+            Read(bias),
+            Write(&y),
+            Count(all),
+            Count(pixels),
+            Count(sizes.channels_out),
+            Count(per_example.into()),
+        ];
+        launch(&KERNEL, "bias", x.dtype(), Grid::of_elements(all), &arguments)?;
+    }
+    Ok(y)
+}
+
+pub(super) fn forward(
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    sizes: &Sizes,
+) -> Result<Tensor> {
+    #[cfg(feature = "cudnn")]
+    if let Some(found) = super::cudnn::forward(x, w, bias, sizes)? {
+        return Ok(found);
+    }
+    forward_in(x, w, bias, sizes, UNFOLDED)
+}
+
+fn forward_in(
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    sizes: &Sizes,
+    bytes: usize,
+) -> Result<Tensor> {
+    dense("conv2d x", x)?;
+    dense("conv2d w", w)?;
+    let (y, keeps) = (biased(x, bias, sizes)?, bias.is_some());
+    let (n, depth, pixels) = (sizes.channels_out, sizes.channels_in, sizes.pixels_out());
+    if sizes.is_linear() {
+        let w = Matrix::of(w, depth).transposed();
+        Product::new(Matrix::of(&y, n), Matrix::of(x, depth), w, [pixels, n, depth])
+            .onto(keeps)
+            .run()?;
+    } else {
+        let w = channels_last(w, sizes)?;
+        sizes.windows().correlate(x, &w, &y, pixels, keeps, bytes)?;
+    }
+    Ok(y)
+}
+
+pub(super) fn input_gradient(dy: &Tensor, w: &Tensor, sizes: &Sizes) -> Result<Tensor> {
+    #[cfg(feature = "cudnn")]
+    if let Some(found) = super::cudnn::input_gradient(dy, w, sizes)? {
+        return Ok(found);
+    }
+    input_gradient_in(dy, w, sizes, UNFOLDED)
+}
+
+fn input_gradient_in(dy: &Tensor, w: &Tensor, sizes: &Sizes, bytes: usize) -> Result<Tensor> {
+    dense("conv2d dy", dy)?;
+    dense("conv2d w", w)?;
+    let dx = fresh(&sizes.x_shape(), dy.dtype(), dy.device())?;
+    let (n, depth, window) = (sizes.channels_out, sizes.channels_in, sizes.window);
+    if sizes.is_linear() {
+        let (to, dy, w) = (Matrix::of(&dx, depth), Matrix::of(dy, n), Matrix::of(w, depth));
+        Product::new(to, dy, w, [sizes.pixels_in(), depth, n]).run()?;
+    } else if window.stride == 1 && window.before < window.kernel {
+        // dx is dy correlated with the weights from the other side.
+        let w = turned(w, [1, n, depth * sizes.taps()])?; // [in, kernel², out]
+        let windows = Windows {
+            input: sizes.output,
+            output: sizes.input,
+            channels: n,
+            window: Window { before: window.kernel - 1 - window.before, ..window },
+            is_reversed: true,
+        };
+        windows.correlate(dy, &w, &dx, sizes.pixels_in(), false, bytes)?;
+    } else {
+        folded(dy, &channels_last(w, sizes)?, &dx, sizes, bytes)?;
+    }
+    Ok(dx)
+}
+
+/// dx ← dy · w folded back, as many images at a time as fit.
+fn folded(dy: &Tensor, w: &Tensor, dx: &Tensor, sizes: &Sizes, bytes: usize) -> Result<()> {
+    let (windows, n) = (sizes.windows(), sizes.channels_out);
+    let (pixels, depth) = (sizes.output.0 * sizes.output.1, windows.depth());
+    let each = (windows.rows_in(bytes, DType::F32) / pixels.max(1)).max(1);
+    for first in (0..sizes.batch).step_by(each) {
+        let images = each.min(sizes.batch - first);
+        let count = images * pixels;
+        let rows = fresh(&[count, depth], DType::F32, dy.device())?;
+        let dy = Matrix::of(dy, n).from(first * pixels * n);
+        Product::new(Matrix::of(&rows, depth), dy, Matrix::of(w, depth), [count, depth, n])
+            .run()?;
+        let arguments = [
+            Read(&rows),
+            Write(dx),
+            Count(first),
+            Count(sizes.input.0),
+            Count(sizes.input.1),
+            Count(sizes.output.0),
+            Count(sizes.output.1),
+            Count(sizes.channels_in),
+            Count(sizes.window.kernel),
+            Count(sizes.window.stride),
+            Count(sizes.window.before),
+        ];
+        let grid = Grid::of_rows(images * sizes.input.0 * sizes.input.1, sizes.channels_in);
+        launch(&KERNEL, "fold", dx.dtype(), grid, &arguments)?;
+    }
+    Ok(())
+}
+
+pub(super) fn weight_gradient(x: &Tensor, dy: &Tensor, sizes: &Sizes) -> Result<Tensor> {
+    #[cfg(feature = "cudnn")]
+    if let Some(found) = super::cudnn::weight_gradient(x, dy, sizes)? {
+        return Ok(found);
+    }
+    weight_gradient_in(x, dy, sizes, UNFOLDED)
+}
+
+fn weight_gradient_in(x: &Tensor, dy: &Tensor, sizes: &Sizes, bytes: usize) -> Result<Tensor> {
+    dense("conv2d x", x)?;
+    dense("conv2d dy", dy)?;
+    let (n, pixels, windows) = (sizes.channels_out, sizes.pixels_out(), sizes.windows());
+    let depth = windows.depth();
+    let turned_dy = |first: usize| Matrix::of(dy, n).from(first * n).transposed();
+    if sizes.is_linear() {
+        let dw = fresh(&sizes.w_shape(), x.dtype(), x.device())?;
+        let (to, x) = (Matrix::of(&dw, depth), Matrix::of(x, depth));
+        Product::new(to, turned_dy(0), x, [n, depth, pixels]).run()?;
+        return Ok(dw);
+    }
+    let sums = fresh(&[n, depth], DType::F32, x.device())?;
+    let each = windows.rows_in(bytes, x.dtype());
+    for first in (0..pixels).step_by(each) {
+        let count = each.min(pixels - first);
+        let rows = windows.unfold(x, first, count)?;
+        let (to, rows) = (Matrix::of(&sums, depth), Matrix::of(&rows, depth));
+        Product::new(to, turned_dy(first), rows, [n, depth, count]).onto(first > 0).run()?;
+    }
+    weights_first(&sums, sizes, x.dtype())
+}
+
+/// [out, kernel · kernel, in] of any type → [out, in, kernel, kernel] in `dtype`.
+pub(super) fn weights_first(sums: &Tensor, sizes: &Sizes, dtype: DType) -> Result<Tensor> {
+    let dw = fresh(&sizes.w_shape(), dtype, sums.device())?;
+    let all = dw.elem_count();
+    let (rows, columns) = (Count(sizes.taps()), Count(sizes.channels_in));
+    let arguments = [Read(sums), Write(&dw), Count(all), rows, columns];
+    let function = if sums.dtype() == DType::F32 { "turn_sums" } else { "turn" };
+    launch(&KERNEL, function, dtype, Grid::of_elements(all), &arguments)?;
+    Ok(dw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conv2d::tests::cases;
+    use crate::testing::{TYPES, distance, filled, on_devices, same_in_any_order, there};
+
+    /// Rows at once: all, and so few that every case is cut.
+    const BYTES: [usize; 2] = [UNFOLDED, 3000];
+
+    #[test]
+    fn three_passes_are_the_reference_however_they_are_cut() {
+        on_devices(|device| {
+            for (batch, height, width, channels_in, channels_out, window) in cases() {
+                for (dtype, tolerance) in TYPES {
+                    let tensor = |shape: &[usize], salt| there(&filled(shape, salt), dtype, device);
+                    let (x, exact_x) = tensor(&[batch, height, width, channels_in], 1);
+                    let shape = [channels_out, channels_in, window.kernel, window.kernel];
+                    let (w, exact_w) = tensor(&shape, 2);
+                    let sizes = Sizes::new(x.dims(), &shape, window).unwrap();
+                    let (dy, exact_dy) = tensor(&sizes.y_shape(), 3);
+                    let biases = [tensor(&[channels_out], 4), tensor(&[batch, channels_out], 5)];
+                    let exact_y = crate::conv2d::forward(&exact_x, &exact_w, None, window).unwrap();
+                    let exact_dx =
+                        crate::conv2d::input_gradient(&exact_dy, &exact_w, x.dims(), window);
+                    let exact_dw = crate::conv2d::weight_gradient(&exact_x, &exact_dy, window);
+                    let (exact_dx, exact_dw) = (exact_dx.unwrap(), exact_dw.unwrap());
+                    for bytes in BYTES {
+                        let label = format!("{sizes:?} {dtype:?} {bytes}");
+                        let y = forward_in(&x, &w, None, &sizes, bytes).unwrap();
+                        assert!(distance(&y, &exact_y) <= tolerance, "forward {label}");
+                        let dx = input_gradient_in(&dy, &w, &sizes, bytes).unwrap();
+                        assert!(distance(&dx, &exact_dx) <= tolerance, "input {label}");
+                        let dw = weight_gradient_in(&x, &dy, &sizes, bytes).unwrap();
+                        assert!(distance(&dw, &exact_dw) <= tolerance, "weights {label}");
+                    }
+                    for (bias, exact_bias) in &biases {
+                        let y = forward(&x, &w, Some(bias), &sizes).unwrap();
+                        let exact =
+                            crate::conv2d::forward(&exact_x, &exact_w, Some(exact_bias), window);
+                        // Sums in cuBLAS begin with the bias.
+                        assert!(distance(&y, &exact.unwrap()) <= tolerance, "bias {sizes:?}");
+                    }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn nan_and_the_order_stay() {
+        on_devices(|device| {
+            let window = Window { kernel: 3, stride: 2, before: 0, after: 1 };
+            let x = there(&filled(&[2, 9, 8, 40], 1), DType::F32, device).0;
+            let w = there(&filled(&[33, 40, 3, 3], 2), DType::F32, device).0;
+            let sizes = Sizes::new(x.dims(), w.dims(), window).unwrap();
+            let dy = there(&filled(&sizes.y_shape(), 3), DType::F32, device).0;
+            same_in_any_order(|| {
+                let y = forward(&x, &w, None, &sizes).unwrap();
+                let dx = input_gradient(&dy, &w, &sizes).unwrap();
+                vec![y, dx, weight_gradient(&x, &dy, &sizes).unwrap()]
+            });
+            let poisoned = (&dy * f64::NAN).unwrap();
+            let dw = weight_gradient(&x, &poisoned, &sizes).unwrap();
+            let dw = dw.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert!(dw.iter().all(|dw| dw.is_nan()));
+        });
+    }
+}

@@ -1,0 +1,109 @@
+// What the kernels share: number types, sums over a block, and the names that both compilers know.
+//
+// nvcc compiles every kernel.cu as it stands; the tests compile the same text for the processor behind emulated.h,
+// which stands in for everything here that only a device has.
+#pragma once
+
+#ifdef LETHE_EMULATED
+#include "emulated.h"
+#else
+#define KERNEL(name, ...) extern "C" __global__ void name(__VA_ARGS__)
+#define SHARED(type, name, n) __shared__ type name[n]
+#endif
+
+// For each storage type one kernel, its name ending as launches expect.
+#define FOR_EACH_TYPE(KERNELS) KERNELS(f32, float) KERNELS(bf16, bf16)
+
+// For each size of what is moved without a look inside one kernel: 2, 4 or 16 bytes.
+#define FOR_EACH_UNIT(KERNELS) KERNELS(u16, unsigned short) KERNELS(u32, unsigned) KERNELS(u128, uint4)
+
+typedef unsigned long long length_t;
+
+static const unsigned WARP = 32;
+static const unsigned MOST_WARPS = 32;
+
+// bfloat16: the upper half of a float. Written out, so that every device and the emulation round alike.
+struct bf16 {
+    unsigned short bits;
+};
+
+__device__ __forceinline__ float wide(float x) { return x; }
+__device__ __forceinline__ float wide(bf16 x) { return __uint_as_float((unsigned)x.bits << 16); }
+
+template <class T> __device__ __forceinline__ T narrow(float x);
+template <> __device__ __forceinline__ float narrow<float>(float x) { return x; }
+template <> __device__ __forceinline__ bf16 narrow<bf16>(float x) {
+    unsigned bits = __float_as_uint(x);
+    bf16 y;
+    // To the nearest, ties to even; a NaN keeps a bit, lest it become an infinity.
+    y.bits = x != x ? (unsigned short)(bits >> 16 | 0x40)
+                    : (unsigned short)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+    return y;
+}
+
+// 1 / (1 + e^-z).
+__device__ __forceinline__ float sigmoid(float z) { return 1.f / (1.f + expf(-z)); }
+
+// The sum of x over all threads of the block, to all of them, in an order that depends on their number alone.
+template <class T> __device__ __forceinline__ T block_sum(T x) {
+    SHARED(T, sums, MOST_WARPS);
+    for (unsigned lane = WARP / 2; lane > 0; lane /= 2) x += __shfl_xor_sync(~0u, x, lane);
+    __syncthreads(); // The last call's sums may still be read.
+    if (threadIdx.x % WARP == 0) sums[threadIdx.x / WARP] = x;
+    __syncthreads();
+    T total = sums[0];
+    for (unsigned warp = 1; warp < blockDim.x / WARP; warp++) total += sums[warp];
+    return total;
+}
+
+// The largest x over all threads of the block, to all of them; a NaN is passed over.
+template <class T> __device__ __forceinline__ T block_max(T x) {
+    SHARED(T, largest, MOST_WARPS);
+    for (unsigned lane = WARP / 2; lane > 0; lane /= 2) {
+        T other = __shfl_xor_sync(~0u, x, lane);
+        if (!(x >= other)) x = other; // Also where x itself is a NaN.
+    }
+    __syncthreads();
+    if (threadIdx.x % WARP == 0) largest[threadIdx.x / WARP] = x;
+    __syncthreads();
+    T total = largest[0];
+    for (unsigned warp = 1; warp < blockDim.x / WARP; warp++)
+        if (!(total >= largest[warp])) total = largest[warp];
+    return total;
+}
+
+// Where a thread stands among rows of channels: blockIdx.x is the run of rows, blockIdx.y what it belongs to.
+// Neighbouring threads take neighbouring channels, `width` of them; the rest of a block takes other rows, `lanes` at once.
+struct Place {
+    unsigned channel, lane;
+    length_t first, last; // rows of the run
+    bool is_used;
+};
+
+__device__ __forceinline__ Place place(unsigned width, unsigned lanes, unsigned each, unsigned rows) {
+    Place p;
+    p.channel = threadIdx.x % width;
+    p.lane = threadIdx.x / width;
+    p.first = (length_t)blockIdx.x * each;
+    p.last = p.first + each < rows ? p.first + each : rows;
+    p.is_used = p.lane < lanes;
+    return p;
+}
+
+// Two sums over the lanes of a channel, to lane 0. Every thread of the block must come.
+__device__ __forceinline__ void lane_sums(float &a, float &b, unsigned width, unsigned lanes) {
+    SHARED(float, first, 512);
+    SHARED(float, second, 512);
+    __syncthreads();
+    if (threadIdx.x < 512) {
+        first[threadIdx.x] = a;
+        second[threadIdx.x] = b;
+    }
+    __syncthreads();
+    if (threadIdx.x < width) {
+        for (unsigned lane = 1; lane < lanes; lane++) {
+            a += first[lane * width + threadIdx.x];
+            b += second[lane * width + threadIdx.x];
+        }
+    }
+}
