@@ -23,10 +23,10 @@ static UNSAID: AtomicBool = AtomicBool::new(false);
 
 /// A line on standard output; a reader that went away is no failure, a full disk is one, which [`all_said`] tells.
 pub fn say(line: &str) {
-    if let Err(error) = lethe::exit::tell(line) {
-        if !UNSAID.swap(true, Ordering::Relaxed) {
-            complain(&error);
-        }
+    if let Err(error) = lethe::exit::tell(line)
+        && !UNSAID.swap(true, Ordering::Relaxed)
+    {
+        complain(&error);
     }
 }
 
