@@ -92,8 +92,7 @@ fn fuzzed(name: &str, seed: u64, seconds: f64, inputs: &Path) -> (Result<(), Str
     command.env("LETHE_CACHE", place.path("cache"));
     let limit = Duration::from_secs_f64(seconds + 30.);
     let ended = run(&mut command, limit);
-    let tried =
-        ended.out.lines().filter_map(|line| line.strip_prefix("tried ")?.parse().ok()).last();
+    let tried = ended.out.lines().find_map(|line| line.strip_prefix("tried ")?.parse().ok());
     let verdict =
         match (ended.code(), Rule::codes(&[0]).within(1 << 30).memory(1 << 30).verdict(&ended)) {
             (0, Ok(())) => Ok(()),

@@ -273,9 +273,9 @@ pub const TARGETS: &[Target] = &[
         check(put(at, "batches.meta.txt", bytes).parent().unwrap())
     }),
     target("parquet", nothing, |at, bytes| check(&put(at, "train.parquet", bytes))),
-    target("png", class_folder, |at, bytes| check_image(at, bytes)),
-    target("jpeg", class_folder, |at, bytes| check_image(at, bytes)),
-    target("webp", class_folder, |at, bytes| check_image(at, bytes)),
+    target("png", class_folder, check_image),
+    target("jpeg", class_folder, check_image),
+    target("webp", class_folder, check_image),
     target("safetensors", nothing, weights),
     target("checkpoint", nothing, checkpoint),
     target("vocab", tokenizer, |at, bytes| {
