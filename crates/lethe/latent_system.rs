@@ -305,13 +305,13 @@ impl TextReader {
         let (config, encoder, loaded) = text::read(&root.join("text_encoder"), DType::F32, device)?;
         let tokenizer =
             Tokenizer::read(&root.join("tokenizer"))?.shortened(config.max_position_embeddings);
-        ensure!(
-            tokenizer.n_tokens() <= config.vocab_size,
-            "{}: the tokenizer knows {} tokens, the text encoder {}",
-            root.display(),
-            tokenizer.n_tokens(),
-            config.vocab_size
-        );
+        let (known, held) = (tokenizer.n_tokens(), config.vocab_size);
+        if known > held {
+            return Err(Fault::Untrustworthy.because(anyhow!(
+                "{}: the parts do not fit: the tokenizer knows {known} tokens, the text_encoder {held}",
+                root.display()
+            )));
+        }
         Ok(Self { channels: config.hidden_size, tokenizer, encoder, weights: loaded.store })
     }
 

@@ -61,7 +61,7 @@ pub fn faults(suite: &Suite, tally: &mut Tally) {
             tally.not_run(format!("{kind}: the shim counted {calls} calls"));
             continue;
         }
-        for _ in 0..suite.tries(5, 100) {
+        for _ in 0..suite.tries(3, 100) {
             let at = 1 + chance.below(calls);
             let ended = run(&mut failing(at), Duration::from_secs(20));
             tally.saw(format!("{kind}: {}", ended.outcome()), ended.wall, ended.peak);

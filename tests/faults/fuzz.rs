@@ -92,11 +92,11 @@ fn fuzzed(name: &str, seed: u64, seconds: f64, inputs: &Path) -> (Result<(), Str
     command.env("LETHE_CACHE", place.path("cache"));
     let limit = Duration::from_secs_f64(seconds + 30.);
     let ended = run(&mut command, limit);
-    let tried =
-        ended.out.lines().filter_map(|line| line.strip_prefix("tried ")?.parse().ok()).last();
+    let tried = ended.out.lines().find_map(|line| line.strip_prefix("tried ")?.parse().ok());
     let verdict =
         match (ended.code(), Rule::codes(&[0]).within(1 << 30).memory(1 << 30).verdict(&ended)) {
             (0, Ok(())) => Ok(()),
+            (2, _) => Err(format!("not one of {tried:?} inputs was accepted")),
             (_, verdict) => {
                 let bytes = fs::read(place.path("input")).unwrap_or_default();
                 let kept = inputs.join(format!("{name}-{}", &blake3::hash(&bytes).to_hex()[..8]));
@@ -133,7 +133,7 @@ fn fuzz(target: &Target, seed: u64, time: Duration) -> ExitCode {
     let mut chance = Chance::new(seed, target.name);
     let mut pool = corpus(target.name);
     let mut shapes = BTreeSet::new();
-    let (began, mut tried) = (Instant::now(), 0);
+    let (began, mut tried, mut accepted) = (Instant::now(), 0, 0);
     LIMIT.store(HELD.load(Relaxed) + MEMORY, Relaxed);
     let mut next = 0;
     while began.elapsed() < time {
@@ -153,7 +153,10 @@ fn fuzz(target: &Target, seed: u64, time: Duration) -> ExitCode {
             (Some(words), _) => Err(format!("a panic: {words}")),
             (None, Err(_)) => Err("a panic".into()),
             _ if asked.elapsed() > PATIENCE => Err(format!("{:?} for one input", asked.elapsed())),
-            (None, Ok(outcome)) => Ok(shape(outcome)),
+            (None, Ok(outcome)) => {
+                accepted += usize::from(outcome.is_ok());
+                Ok(shape(outcome))
+            }
         };
         match verdict {
             Err(why) => {
@@ -168,7 +171,11 @@ fn fuzz(target: &Target, seed: u64, time: Duration) -> ExitCode {
         }
     }
     println!("tried {tried}");
-    ExitCode::SUCCESS
+    // What refuses everything was not fuzzed behind its first check.
+    match accepted {
+        0 => ExitCode::from(2),
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 /// Words without what differs from input to input.

@@ -4,6 +4,7 @@
 //! the digest of the data says that they are others; and a run that was begun with other data is not gone on with.
 
 use crate::chance::Damage;
+use crate::images::good;
 use crate::process::{Ended, Rule, lethe, run};
 use crate::runs::{TINY, broken_at, files, goes_on, restore, river, same, unbroken};
 use crate::tally::{Place, Suite, Tally};
@@ -55,24 +56,42 @@ pub fn cifar(place: &Place, folder: &str) {
     place.write(&format!("{folder}/batches.meta.txt"), names);
 }
 
-/// Two class folders with the images `names` of the golden files.
-fn class_folders(place: &Place, folder: &str, names: &[&str]) {
-    for class in ["cat", "dog"] {
-        for name in names {
-            let bytes = fs::read(golden("images").join(name)).unwrap();
-            place.write(&format!("{folder}/{class}/{name}"), bytes);
-        }
+/// Two class folders of the golden image `name`, which must all have one shape.
+fn class_folders(place: &Place, folder: &str, name: &str) {
+    let bytes = fs::read(golden("images").join(name)).unwrap();
+    for file in ["cat/a", "cat/b", "dog/a", "dog/b"] {
+        place.write(&format!("{folder}/{file}.{name}"), &bytes);
     }
 }
 
+/// Four images that `text` lists.
 fn listed(place: &Place, folder: &str, metadata: &str, text: &str) {
-    class_folders(place, folder, &["bits.png", "palette.png"]);
+    for (number, file) in LISTED.iter().enumerate() {
+        place.write(&format!("{folder}/{file}"), good(number));
+    }
     place.write(&format!("{folder}/{metadata}"), text);
 }
 
+const LISTED: [&str; 4] = ["cat/a.png", "cat/b.png", "dog/a.png", "dog/b.png"];
+
 /// One data set of each kind; each reader in turn.
-const SETS: [&str; 9] =
-    ["idx", "idx-gz", "cifar", "parquet", "png", "jpeg", "webp", "jsonl", "csv"];
+const SETS: [&str; 15] = [
+    "idx",
+    "idx-gz",
+    "cifar",
+    "parquet",
+    "jsonl",
+    "csv",
+    "alpha.png",
+    "bits.png",
+    "deep.png",
+    "palette.png",
+    "progressive.jpg",
+    "turned.jpg",
+    "alpha.webp",
+    "lossy.webp",
+    "csv-crlf",
+];
 
 pub fn data_set(place: &Place, kind: &str) {
     match kind {
@@ -90,22 +109,18 @@ pub fn data_set(place: &Place, kind: &str) {
             let bytes = fs::read(golden("cifar10/hub.parquet")).unwrap();
             place.write("parquet/train-00000-of-00001.parquet", bytes);
         }
-        "png" => class_folders(place, kind, &["alpha.png", "bits.png", "deep.png", "palette.png"]),
-        "jpeg" => class_folders(place, kind, &["progressive.jpg", "turned.jpg"]),
-        "webp" => class_folders(place, kind, &["alpha.webp", "lossy.webp"]),
         "jsonl" => {
-            let line = |name: &str, text: &str| {
-                format!("{{\"file_name\": \"{name}\", \"text\": \"{text}\"}}\n")
-            };
-            let lines = ["cat/bits.png", "cat/palette.png", "dog/bits.png", "dog/palette.png"];
-            let text = lines.map(|name| line(name, "a small picture")).concat();
+            let line = |name| serde_json::json!({ "file_name": name, "text": "a small picture" });
+            let text = LISTED.map(|name| format!("{}\n", line(name))).concat();
             listed(place, kind, "metadata.jsonl", &text);
         }
-        _ => {
-            let text = "file_name,text,label\ncat/bits.png,\"one, two\",cat\ncat/palette.png,b,cat\n\
-                dog/bits.png,c,dog\ndog/palette.png,d,dog\n";
-            listed(place, kind, "metadata.csv", text);
+        "csv" | "csv-crlf" => {
+            let rows = LISTED.map(|name| format!("{name},\"one, two\",{}\n", &name[..3])).concat();
+            let text = format!("file_name,text,label\n{rows}");
+            let end = if kind == "csv" { "\n" } else { "\r\n" };
+            listed(place, kind, "metadata.csv", &text.replace('\n', end));
         }
+        image => class_folders(place, kind, image),
     }
 }
 
@@ -129,7 +144,8 @@ pub fn damaged(suite: &Suite, tally: &mut Tally) {
         let (folder, mut chance) = (place.path(kind), suite.chance(kind));
         let whole = files(&folder);
         let names: Vec<&PathBuf> = whole.keys().collect();
-        for _ in 0..suite.tries(15, 500) {
+        Rule::codes(&[0]).try_on(tally, &format!("{kind}, whole"), &mut check(&folder));
+        for _ in 0..suite.tries(12, 500) {
             let name = *chance.of(&names);
             let damage = Damage::any(&mut chance, &whole[name]);
             restore(&folder, &whole);
@@ -175,7 +191,8 @@ pub fn changed(suite: &Suite, tally: &mut Tally) {
     let (images, mut chance) = (place.path("data").join(IMAGES), suite.chance("changed"));
     let whole = fs::read(&images).unwrap();
     for _ in 0..suite.tries(5, 50) {
-        let at = 16 + chance.below(whole.len() - 16);
+        // Of each class the first eight images are read: of six classes the first 48.
+        let at = 16 + chance.below(48 * 64);
         let bytes = Damage::Bit(at, 1 << chance.below(8)).done_to(&whole);
         fs::write(&images, bytes).unwrap();
         let rule = Rule::codes(&[77]).saying("the data");

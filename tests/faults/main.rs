@@ -37,8 +37,10 @@ use tally::{Suite, Tally};
 #[global_allocator]
 static ALLOCATOR: fuzz::Bounded = fuzz::Bounded;
 
-/// Every row: its name, and what fills it.
-const ROWS: &[(&str, fn(&Suite, &mut Tally))] = &[
+/// A row: its name, and what fills it.
+type Row = (&'static str, fn(&Suite, &mut Tally));
+
+const ROWS: &[Row] = &[
     ("controls: each check can fail", controls::checks_can_fail),
     ("kill -9 at random moments", kills::kill_minus_nine),
     ("kill -9 between a last checkpoint and its end", kills::at_the_last_checkpoint),

@@ -2,6 +2,7 @@
 
 use crate::fuzz::BROKEN;
 use crate::inputs::{IMAGES, LABELS, golden, idx};
+use crate::models::safetensors;
 use candle_core::Device;
 use lethe::candlex::weights::WeightFile;
 use lethe::data::{ImageSet, ReadOptions, Shape};
@@ -126,6 +127,14 @@ fn class_folder(folder: &Path) {
     fs::create_dir_all(folder.join("c")).unwrap();
 }
 
+/// The shards that the corpus names, each with a tensor.
+fn shards(folder: &Path) {
+    for (name, tensor) in [("m-1.safetensors", "a"), ("m-2.safetensors", "b")] {
+        let info = "{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}";
+        put(folder, name, &safetensors(&format!("{{\"{tensor}\":{info}}}"), &[0; 4]));
+    }
+}
+
 fn run_folder(folder: &Path) {
     for name in ["run.json", "examples.json", "training.jsonl"] {
         let corpus = ["run-manifest", "examples", "training"];
@@ -230,7 +239,7 @@ pub const TARGETS: &[Target] = &[
     target("metadata-csv", listed, |at, bytes| {
         check(put(at, "metadata.csv", bytes).parent().unwrap())
     }),
-    target("shard-index", nothing, |at, bytes| {
+    target("shard-index", shards, |at, bytes| {
         put(at, "m.safetensors.index.json", bytes);
         words(lethe::latent::folder::weight_files(at, "m"))
     }),
@@ -263,9 +272,9 @@ pub const TARGETS: &[Target] = &[
         check(put(at, "batches.meta.txt", bytes).parent().unwrap())
     }),
     target("parquet", nothing, |at, bytes| check(&put(at, "train.parquet", bytes))),
-    target("png", class_folder, |at, bytes| check_image(at, bytes)),
-    target("jpeg", class_folder, |at, bytes| check_image(at, bytes)),
-    target("webp", class_folder, |at, bytes| check_image(at, bytes)),
+    target("png", class_folder, check_image),
+    target("jpeg", class_folder, check_image),
+    target("webp", class_folder, check_image),
     target("safetensors", nothing, weights),
     target("checkpoint", nothing, checkpoint),
     target("vocab", tokenizer, |at, bytes| {

@@ -167,7 +167,8 @@ fn unpack(arguments: &Unpack) -> Result<()> {
 }
 
 fn verify(arguments: &Verify) -> Result<()> {
-    let network = Subject::read(&folder_of(&arguments.folder, arguments.like.as_deref())?)?;
+    let folder = folder_of(&arguments.folder, arguments.like.as_deref())?;
+    let network = Subject::read(&folder).map_err(otherwise(Fault::Untrustworthy))?;
     let mut finding = finding(arguments, &network)?;
     if let Some(path) = &arguments.reference {
         let errors =

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use lethe::candlex::rng::{Seed, Stream};
 use lethe::diffusion::denoiser::{Condition, Denoiser, NetworkDenoiser, Told};
 use lethe::diffusion::sampler::{Ddim, Ddpm, Spacing, Variance, walk};
-use lethe::exit::Fault;
+use lethe::exit::{Fault, otherwise};
 use lethe::model::folder_of;
 use lethe::painter::{Drawing, Painter};
 use lethe::pipeline::{locate, scheduler_of};
@@ -150,7 +150,7 @@ fn draw_pixels(arguments: &Arguments, located: &Path, device: &Device) -> Result
 }
 
 fn draw_texts(arguments: &Arguments, located: &Path, device: &Device) -> Result<Sheet> {
-    let painter = Painter::open(located, device)?;
+    let painter = Painter::open(located, device).map_err(otherwise(Fault::Untrustworthy))?;
     let size = arguments.size.unwrap_or(painter.size());
     check_texts(arguments, &painter, size).map_err(|error| Fault::Usage.because(error))?;
     let mut texts = arguments.prompts.clone();

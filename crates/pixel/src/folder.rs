@@ -46,16 +46,27 @@ pub fn locate(path: &Path) -> PathBuf {
 /// [`PixelError`] names the file and everything in it that does not fit.
 pub fn read(folder: &Path, dtype: DType, device: &Device) -> Result<Pretrained, PixelError> {
     let folder = locate(folder);
-    let config = read_config(&folder.join(CONFIG))?;
-    let (unet, declarations) = UNet2d::new(&config)?;
+    let path = folder.join(CONFIG);
+    let config = read_config(&path)?;
+    let (unet, declarations) = UNet2d::new(&config).map_err(|error| in_file(&path, error))?;
     let loaded = weights::load(&declarations, &[folder.join(WEIGHTS)], todays_name, dtype, device)?;
     Ok(Pretrained { config, unet, declarations, loaded })
+}
+
+/// A field that does not fit, as the fault of the file in which it stands.
+fn in_file(path: &Path, error: PixelError) -> PixelError {
+    match error {
+        PixelError::Config { .. } => {
+            PixelError::Json { path: path.to_path_buf(), reason: error.to_string() }
+        }
+        other => other,
+    }
 }
 
 /// The configuration at `path`.
 ///
 /// # Errors
-/// [`PixelError::Io`], [`PixelError::Json`], and [`PixelError::Config`] for another class of network.
+/// [`PixelError::Io`]; [`PixelError::Json`], also for another class of network.
 pub fn read_config(path: &Path) -> Result<UNet2dConfig, PixelError> {
     let io = |source| PixelError::Io { path: path.to_path_buf(), action: "read", source };
     let json = |reason: String| PixelError::Json { path: path.to_path_buf(), reason };
@@ -69,7 +80,8 @@ pub fn read_config(path: &Path) -> Result<UNet2dConfig, PixelError> {
         None | Some("UNet2DModel") => {}
         Some(other) => {
             let (expected, got) = ("UNet2DModel".to_string(), other.to_string());
-            return Err(PixelError::Config { field: "_class_name", expected, got });
+            let error = PixelError::Config { field: "_class_name", expected, got };
+            return Err(in_file(path, error));
         }
     }
     fields.retain(|key, _| !key.starts_with('_'));

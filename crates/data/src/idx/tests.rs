@@ -146,7 +146,7 @@ fn an_endless_stream_is_read_one_byte_too_far_and_no_further() {
     let taken = Rc::new(Cell::new(0));
     let bytes = Box::new(Endless(taken.clone()));
     let path = PathBuf::from("bomb");
-    let mut file = IdxFile { path, bytes, length: None, at: 0, declared: 40, count: 2 };
+    let mut file = IdxFile { path, bytes, length: None, most: 40, at: 0, declared: 40, count: 2 };
     assert_eq!(file.record(40).unwrap().len(), 40);
     let message = file.end().unwrap_err().to_string();
     assert!(message.contains("expected 40, found more than 40"), "{message}");
