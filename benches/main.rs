@@ -367,8 +367,16 @@ impl Racing<'_> {
         yardstick.finish()?;
         let run = |racer: &Racer| -> Result<Side> {
             let mut child = self.start(racer)?;
-            let seconds = (0..self.rounds()).map(|_| child.round()).collect::<Result<_>>()?;
-            Ok((seconds, child.finish()?))
+            let seconds: Vec<f64> =
+                (0..self.rounds()).map(|_| child.round()).collect::<Result<_>>()?;
+            let memory = child.finish()?;
+            // Said at once: the next may take longer than there is time.
+            let who = match racer {
+                Racer::Ours { .. } => "ours",
+                Racer::Peer { layout, .. } => layout,
+            };
+            eprintln!("{}, {who}: {seconds:.4?} s, {:.0} MiB", self.case.name, memory.peak);
+            Ok((seconds, memory))
         };
         // Ours leaves what the peers compare with; a peer that fails leaves its line empty.
         let nothing = || (Vec::new(), child::Memory { peak: f64::NAN, floor: f64::NAN });

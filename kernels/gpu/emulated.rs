@@ -21,6 +21,7 @@ unsafe extern "C" {
 
 /// In which order a block's threads run between two barriers; what they compute must not depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(not(test), expect(dead_code, reason = "tests alone choose another"))]
 pub(crate) enum Order {
     /// From the first to the last.
     #[default]
