@@ -291,7 +291,7 @@ fn parse(path: &Path, text: &str) -> Result<Progress> {
     };
     let Kept { progress, digest: kept } =
         serde_json::from_str(text).map_err(|error| untrustworthy(error.to_string()))?;
-    if digest(&serde_json::to_string(&progress)?) != kept {
+    if digest(&serde_json::to_string(&progress)?) != kept || rendered(&progress)? != text {
         return Err(untrustworthy("it is not as it was written".into()));
     }
     if progress.format != FORMAT {
@@ -348,10 +348,12 @@ pub fn expect_committed(folder: &Path) -> Result<()> {
 }
 
 fn save(folder: &Path, progress: &Progress) -> Result<()> {
-    let kept =
-        Kept { progress: progress.clone(), digest: digest(&serde_json::to_string(progress)?) };
-    let text = serde_json::to_string_pretty(&kept)? + "\n";
-    Ok(durable::write_file(folder.join("progress.json"), text.as_bytes())?)
+    Ok(durable::write_file(folder.join("progress.json"), rendered(progress)?.as_bytes())?)
+}
+
+fn rendered(progress: &Progress) -> Result<String> {
+    let digest = digest(&serde_json::to_string(progress)?);
+    Ok(serde_json::to_string_pretty(&Kept { progress: progress.clone(), digest })? + "\n")
 }
 
 /// Writes `run.json` unless it is there; on another device it says so.
