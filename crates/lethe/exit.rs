@@ -247,6 +247,8 @@ fn of_ledger(error: &lethe_ledger::Error) -> Fault {
     match error {
         lethe_ledger::Error::Io { source, .. } => of_io(source),
         lethe_ledger::Error::NotFinite { .. } => Fault::Diverged,
+        // It is written here alone, of what was checked before.
+        lethe_ledger::Error::Parquet { .. } => Fault::Disk,
         _ => Fault::Untrustworthy,
     }
 }

@@ -73,7 +73,8 @@ impl Progress {
             durable::read_text(&path).map_err(|error| Fault::Untrustworthy.because(error))?;
         let Kept { progress, digest: kept } = serde_json::from_str(&text)
             .map_err(|error| untrustworthy(&path, &error.to_string()))?;
-        if digest(&serde_json::to_string(&progress)?) != kept {
+        let is_own = digest(&serde_json::to_string(&progress)?) == kept;
+        if !is_own || progress.rendered()? != text {
             return Err(untrustworthy(&path, "it is not as it was written"));
         }
         if progress.format != FORMAT {
@@ -92,9 +93,12 @@ impl Progress {
     /// # Errors
     /// When the disk refuses.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        let kept = Kept { progress: self.clone(), digest: digest(&serde_json::to_string(self)?) };
-        let text = serde_json::to_string_pretty(&kept)? + "\n";
-        Ok(durable::write_file(folder.join("progress.json"), text.as_bytes())?)
+        Ok(durable::write_file(folder.join("progress.json"), self.rendered()?.as_bytes())?)
+    }
+
+    fn rendered(&self) -> Result<String> {
+        let digest = digest(&serde_json::to_string(self)?);
+        Ok(serde_json::to_string_pretty(&Kept { progress: self.clone(), digest })? + "\n")
     }
 
     /// The digest of the protocol, and those that it had before an edit.

@@ -287,7 +287,10 @@ pub fn kinds(_: &Suite, tally: &mut Tally) {
         let mut protocol = lethe();
         protocol.arg("plan").arg(place.path("protocol/p.toml"));
         replaced("protocol", "p.toml", &mut protocol);
-        for name in ["run.json", "progress.json", "protocol.toml", "ledger.jsonl", "lock"] {
+        let checkpoint = "seed-7/task-1/step-00000004/checkpoint.json";
+        let files =
+            ["run.json", "progress.json", "protocol.toml", "ledger.jsonl", "lock", checkpoint];
+        for name in files {
             let mut command = river(&place, TINY, &place.path("run"));
             replaced("run", name, &mut command);
             crate::runs::restore(&place.path("run"), &expected);

@@ -160,6 +160,15 @@ fn weights(folder: &Path, bytes: &[u8]) -> Result<(), String> {
     names.iter().try_for_each(|name| words(file.tensor(name)))
 }
 
+/// A checkpoint's manifest, its fields in the order in which they are written.
+#[derive(serde::Serialize)]
+struct Manifest {
+    format: serde_json::Value,
+    digest: String,
+    state: serde_json::Value,
+    files: serde_json::Value,
+}
+
 /// A checkpoint's manifest whose own digest is made to fit, where it still is JSON.
 fn checkpoint(folder: &Path, bytes: &[u8]) -> Result<(), String> {
     let mut bytes = bytes.to_vec();
@@ -169,8 +178,10 @@ fn checkpoint(folder: &Path, bytes: &[u8]) -> Result<(), String> {
         let inner = ["format", "state", "files"].map(|key| (key.to_string(), value[key].clone()));
         let inner: serde_json::Map<_, _> = inner.into_iter().collect();
         let digest = blake3::hash(serde_json::Value::Object(inner).to_string().as_bytes());
-        value["digest"] = digest.to_hex().as_str().into();
-        bytes = value.to_string().into_bytes();
+        let [state, files] = ["state", "files"].map(|key| value[key].take());
+        let (format, digest) = (value["format"].take(), digest.to_hex().to_string());
+        let text = serde_json::to_string_pretty(&Manifest { format, digest, state, files });
+        bytes = (text.unwrap() + "\n").into_bytes();
     }
     put(folder, "checkpoint.json", &bytes);
     let found = Checkpoint::open(folder).map_err(|error| error.to_string())?;

@@ -175,7 +175,8 @@ fn damaged(path: &Path, reason: String) -> TrainError {
 }
 
 fn read_manifest(path: &Path) -> Result<Manifest, TrainError> {
-    let text = fs::read_to_string(path).map_err(|source| damaged(path, source.to_string()))?;
+    let text = expect_file(path).and_then(|()| fs::read_to_string(path));
+    let text = text.map_err(|source| damaged(path, source.to_string()))?;
     let manifest: Manifest =
         serde_json::from_str(&text).map_err(|error| damaged(path, error.to_string()))?;
     if manifest.format != FORMAT {
@@ -187,7 +188,9 @@ fn read_manifest(path: &Path) -> Result<Manifest, TrainError> {
             ),
         ));
     }
-    if manifest.digest != digest(&manifest.state, &manifest.files) {
+    if manifest.digest != digest(&manifest.state, &manifest.files)
+        || rendered(&manifest).is_ok_and(|written| written != text)
+    {
         return Err(damaged(
             path,
             "its own digest does not fit: it was changed after it was written".into(),
@@ -196,7 +199,18 @@ fn read_manifest(path: &Path) -> Result<Manifest, TrainError> {
     Ok(manifest)
 }
 
+/// The text of a manifest: what is read must be that to the last byte.
+fn rendered(manifest: &Manifest) -> serde_json::Result<String> {
+    Ok(serde_json::to_string_pretty(manifest)? + "\n")
+}
+
+/// A pipe in a file's place would be waited for.
+fn expect_file(path: &Path) -> std::io::Result<()> {
+    if path.metadata()?.is_file() { Ok(()) } else { Err(std::io::Error::other("it is no file")) }
+}
+
 fn measure(path: &Path) -> std::io::Result<Entry> {
+    expect_file(path)?;
     let mut hasher = blake3::Hasher::new();
     let bytes = std::io::copy(&mut File::open(path)?, &mut hasher)?;
     Ok(Entry { bytes, blake3: hasher.finalize().to_hex().to_string() })
@@ -251,7 +265,7 @@ fn fill(folder: &Path, files: &Files, state: serde_json::Value) -> std::io::Resu
         }
         entries.insert(name.clone(), write_synced(&path, content)?);
     }
-    let manifest = serde_json::to_string_pretty(&Manifest::new(state, entries))? + "\n";
+    let manifest = rendered(&Manifest::new(state, entries))?;
     write_synced(&folder.join(MANIFEST), &manifest.into_bytes().into())?;
     folders.iter().rev().try_for_each(|folder| sync_folder(folder))
 }
@@ -403,6 +417,8 @@ mod tests {
                 let error = Checkpoint::open(&path).unwrap_err().to_string();
                 assert!(error.contains("delete the task's folder"), "{name} {at}: {error}");
             }
+            fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
+            assert!(Checkpoint::open(&path).is_err(), "{name}: without its last byte");
             fs::write(&file, bytes).unwrap();
         }
         fs::remove_file(path.join("unet/weights")).unwrap();
