@@ -226,7 +226,7 @@ fn what_latents_cannot_have_is_refused_before_anything_is_made() {
         ("latent.templates=[\"a {kind}\"]", "latent.templates"),
         ("latent.templates=[\"a garment\"]", "latent.same_text = true"),
         ("latent.templates=[\"{text}\"]", "asks for captions, and the data have none"),
-        ("latent.make.text_layers=0", "text encoder"),
+        ("latent.make.text_layers=0", "text_layers"),
         ("latent.make.channels=[1000000000, 16]", "block_out_channels"),
         ("latent.make.vae_steps=0", "latent.make.vae_steps"),
         ("latent.make.norm_groups=3", "norm_num_groups"),
