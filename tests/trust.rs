@@ -148,6 +148,22 @@ fn a_run_whose_record_was_changed_does_not_go_on() {
     }
 }
 
+/// What is no edit of the protocol that is given, but of the copy that the run keeps.
+#[test]
+fn a_protocol_that_was_changed_in_the_run_is_no_edit() {
+    let place = Place::new();
+    succeed(&mut place.run(SMALL, "run", &[]));
+    let path = place.path("run").join("protocol.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("clip = 1.0", "clip = 3.0")).unwrap();
+    let words = fail(&mut place.run(SMALL, "run", &[]), 77);
+    assert!(words.contains("protocol.toml: it is not as it was written"), "{words}");
+    // Killed between its two first files, a run has no protocol yet that could be edited.
+    fs::create_dir(place.path("bare")).unwrap();
+    fs::write(place.path("bare/protocol.toml"), text).unwrap();
+    succeed(&mut place.run(SMALL, "bare", &["training.steps=1"]));
+}
+
 /// A model that is fine-tuned belongs to a run as its data do.
 #[test]
 fn other_weights_do_not_go_on() {

@@ -2,11 +2,12 @@
 
 use crate::changes::Edit;
 use crate::exit::Fault;
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use lethe_ledger::{digest, durable};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// Format of the file.
@@ -139,6 +140,22 @@ pub fn expect_committed(folder: &Path) -> Result<()> {
                 format!("expected {length} bytes, which the run has committed, got {found}");
             return Err(untrustworthy(&path, &reason));
         }
+        if length > 0 && last_byte(&path, length)? != b'\n' {
+            let reason =
+                format!("expected a line to end at byte {length}, where the run was committed");
+            return Err(untrustworthy(&path, &reason));
+        }
     }
     Ok(())
+}
+
+/// The last of the first `length` bytes of a file.
+fn last_byte(path: &Path, length: u64) -> Result<u8> {
+    let read = || -> std::io::Result<u8> {
+        let (mut file, mut byte) = (fs::File::open(path)?, [0]);
+        file.seek(SeekFrom::Start(length - 1))?;
+        file.read_exact(&mut byte)?;
+        Ok(byte[0])
+    };
+    read().with_context(|| path.display().to_string())
 }

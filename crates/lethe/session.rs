@@ -196,14 +196,20 @@ fn edited(
     study: &Study,
     allowed: &[String],
 ) -> Result<Progress> {
-    let before = digest(kept);
-    if let Ok(progress) = load(folder, fresh, &fresh.protocol) {
-        let is_made = progress.edits.last().is_some_and(|edit| edit.protocol == before);
-        if is_made {
-            return Ok(progress);
-        }
+    if is_bare(folder) {
+        return load(folder, fresh, &fresh.protocol);
     }
-    let path = folder.join("protocol.toml");
+    let (path, before) = (folder.join("protocol.toml"), digest(kept));
+    let progress = Progress::load(folder)?;
+    if progress.edits.last().is_some_and(|edit| edit.protocol == before) {
+        return load(folder, fresh, &fresh.protocol);
+    }
+    if progress.protocol != before {
+        return Err(Fault::Untrustworthy.because(anyhow!(
+            "{}: it is not as it was written; restore it from a copy, or begin anew with another --out",
+            path.display()
+        )));
+    }
     let changes = changes::between(kept, &study.text)
         .map_err(|error| Fault::Untrustworthy.because(anyhow!("{}: {error}", path.display())))?;
     changes::expect_allowed(&path, &changes, allowed)?;
@@ -228,11 +234,16 @@ fn refuse_strangers(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether the run was killed between its two first files: nothing is committed.
+fn is_bare(folder: &Path) -> bool {
+    let is_there = |name: &str| folder.join(name).symlink_metadata().is_ok();
+    !is_there("progress.json") && !is_there("ledger.jsonl")
+}
+
 /// What is finished in `folder`, of a run of `protocol` with the data and the model that are `expected`.
 fn load(folder: &Path, expected: &Progress, protocol: &str) -> Result<Progress> {
     let path = folder.join("progress.json");
-    // Killed between the two first files of a run.
-    if path.symlink_metadata().is_err() && !folder.join("ledger.jsonl").exists() {
+    if is_bare(folder) {
         expected.save(folder)?;
         return Ok(expected.clone());
     }
