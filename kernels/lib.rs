@@ -7,6 +7,7 @@
 
 mod elementary;
 mod gpu;
+mod in_place;
 mod simd;
 #[cfg(test)]
 mod testing;

@@ -221,28 +221,60 @@ multiversion! {
     fn softmax_slope(p: &[f32], dp: &mut [f32], columns: usize) = softmax_slope_body;
 }
 
-/// Lanes of a row sum: fixed, so that the order of the sum does not depend on the processor.
-const LANES: usize = 16;
+/// Lanes of a row's sum and maximum: fixed, so that the order does not depend on the processor.
+const LANES: usize = 32;
+
+/// f of all lanes with one another, halves with halves: the order is fixed and short.
+#[inline(always)]
+fn folded(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for l in 0..half {
+            lanes[l] = f(lanes[l], lanes[l + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
 
 /// Σ f(a[j], b[j]) in lanes that the compiler keeps in registers.
 #[inline(always)]
 fn lane_sum(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut sums = [0f32; LANES];
-    let tail = a.len() / LANES * LANES;
-    for (a, b) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
+    let (a, a_rest) = a.as_chunks::<LANES>();
+    let (b, b_rest) = b.as_chunks::<LANES>();
+    for (a, b) in a.iter().zip(b) {
         for l in 0..LANES {
             sums[l] += f(a[l], b[l]);
         }
     }
-    let rest: f32 = a[tail..].iter().zip(&b[tail..]).map(|(&a, &b)| f(a, b)).sum();
-    sums.iter().sum::<f32>() + rest
+    for (sum, (&a, &b)) in sums.iter_mut().zip(a_rest.iter().zip(b_rest)) {
+        *sum += f(a, b);
+    }
+    folded(sums, |a, b| a + b)
+}
+
+/// The largest of a row, NaN passed over: `exp` brings it back.
+#[inline(always)]
+fn largest(row: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    for chunk in chunks {
+        for l in 0..LANES {
+            lanes[l] = larger(lanes[l], chunk[l]);
+        }
+    }
+    for (lane, &value) in lanes.iter_mut().zip(rest) {
+        *lane = larger(*lane, value);
+    }
+    folded(lanes, larger)
 }
 
 #[inline(always)]
 fn softmax_rows_body<M: MulAdd, const L: usize>(logits: &mut [f32], columns: usize) {
     for row in logits.chunks_exact_mut(columns) {
-        // `max` would pass over a NaN; this comparison keeps it out of the maximum and `exp` brings it back.
-        let largest = row.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+        let largest = largest(row);
         for logit in row.iter_mut() {
             *logit = exp::<M>(*logit - largest);
         }

@@ -5,48 +5,11 @@
 
 mod device;
 
-use crate::adamw::{range, update};
+use crate::in_place::{Number, shared, write};
+use crate::simd::{MulAdd, multiversion};
 use crate::view::{Route, View, route};
-use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 use rayon::prelude::*;
-
-struct Lerp {
-    weight: f64,
-    scale: f64,
-}
-
-impl InplaceOp2 for Lerp {
-    fn name(&self) -> &'static str {
-        "moving average"
-    }
-
-    fn cpu_fwd(
-        &self,
-        a: &mut CpuStorage,
-        layout: &Layout,
-        x: &CpuStorage,
-        x_layout: &Layout,
-    ) -> Result<()> {
-        let (to, from) = (range(layout)?, range(x_layout)?);
-        match (a, x) {
-            (CpuStorage::F32(a), CpuStorage::F32(x)) => {
-                let (weight, scale) = (self.weight as f32, self.scale as f32);
-                update(&mut a[to], |at, a| {
-                    for (a, x) in a.iter_mut().zip(&x[from.clone()][at..]) {
-                        *a += weight * (scale * x - *a);
-                    }
-                });
-            }
-            (CpuStorage::F64(a), CpuStorage::F64(x)) => {
-                for (a, x) in a[to].iter_mut().zip(&x[from]) {
-                    *a += self.weight * (self.scale * x - *a);
-                }
-            }
-            _ => bail!("moving average: expected f32 or f64 on both sides"),
-        }
-        Ok(())
-    }
-}
 
 /// average ← average + weight · (scale · x − average), in place.
 ///
@@ -56,14 +19,36 @@ pub fn lerp(average: &Tensor, x: &Tensor, weight: f64, scale: f64) -> Result<()>
     if average.dims() != x.dims() {
         bail!("moving average: the average is {:?}, the new value {:?}", average.dims(), x.dims());
     }
-    if route("moving average", &[average, x])? == Route::Cuda {
-        return device::lerp(average, x, weight, scale);
+    let route = route("moving average", &[average, x])?;
+    match route {
+        Route::Cuda => return device::lerp(average, x, weight, scale),
+        Route::Composed => {
+            let moved = ((average * (1. - weight))? + (x * (weight * scale))?)?;
+            return average.slice_set(&moved, 0, 0);
+        }
+        Route::Fast | Route::Reference => {}
     }
-    if average.device().is_cpu() {
-        return average.inplace_op2(x, &Lerp { weight, scale });
+    if shared(average, x) {
+        bail!("moving average: the new value lies in the storage of the average");
     }
-    let moved = ((average * (1. - weight))? + (x * (weight * scale))?)?;
-    average.slice_set(&moved, 0, 0)
+    let x = View::of("moving average", x)?;
+    if route == Route::Fast {
+        let (x, weight, scale) = (x.f32()?, weight as f32, scale as f32);
+        return moved(average, x, |a, x| *a += weight * (scale * x - *a));
+    }
+    moved(average, x.f64()?, |a, x| *a += weight * (scale * x - *a))
+}
+
+/// `f` of each number of `average` and the one of `x` at its place.
+fn moved<T: Number>(average: &Tensor, x: &[T], f: impl Fn(&mut T, T) + Sync) -> Result<()> {
+    const CHUNK: usize = 1 << 15;
+    write("moving average", &[average], |held: Vec<&mut [T]>| {
+        for a in held {
+            a.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(a, x)| {
+                a.iter_mut().zip(x).for_each(|(a, x)| f(a, *x));
+            });
+        }
+    })
 }
 
 /// √Σ x², summed in 64 bits in an order that does not depend on the number of threads.
@@ -80,14 +65,36 @@ pub fn norm(x: &Tensor) -> Result<f64> {
         return Ok(x.to_dtype(DType::F32)?.sqr()?.sum_all()?.to_scalar::<f32>()?.sqrt().into());
     }
     let x = View::of("norm", x)?;
+    let of_chunk = |x: &[f32]| {
+        let mut total = 0.;
+        squares(x, &mut total);
+        total
+    };
     let sums: Vec<f64> = match route {
-        Route::Fast => {
-            let square = |x: &f32| f64::from(*x) * f64::from(*x);
-            x.f32()?.par_chunks(CHUNK).map(|x| x.iter().map(square).sum()).collect()
-        }
+        Route::Fast => x.f32()?.par_chunks(CHUNK).map(of_chunk).collect(),
         _ => x.f64()?.par_chunks(CHUNK).map(|x| x.iter().map(|x| x * x).sum()).collect(),
     };
     Ok(sums.iter().sum::<f64>().sqrt())
+}
+
+multiversion! {
+    /// Σ x² into `total`, in sums side by side, as many whatever the vectors of the processor.
+    fn squares(x: &[f32], total: &mut f64) = squares_body;
+}
+
+#[inline(always)]
+fn squares_body<M: MulAdd, const L: usize>(x: &[f32], total: &mut f64) {
+    let mut sums = [0f64; 32];
+    let (rows, rest) = x.as_chunks::<32>();
+    for row in rows {
+        for l in 0..32 {
+            sums[l] += f64::from(row[l]) * f64::from(row[l]);
+        }
+    }
+    for (sum, x) in sums.iter_mut().zip(rest) {
+        *sum += f64::from(*x) * f64::from(*x);
+    }
+    *total = sums.iter().sum();
 }
 
 #[cfg(test)]

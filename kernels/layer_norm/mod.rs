@@ -217,7 +217,20 @@ fn sum(a: &[f32], b: &[f32], d: &[f32], f: impl Fn(f32, f32, f32) -> f32) -> f32
     for (sum, ((&a, &b), &d)) in sums.iter_mut().zip(rest) {
         *sum += f(a, b, d);
     }
-    sums.iter().map(|&sum| f64::from(sum)).sum::<f64>() as f32
+    folded(sums)
+}
+
+/// The sum of all, halves onto halves: the order is fixed and short.
+#[inline(always)]
+fn folded(mut sums: [f32; SUMS]) -> f32 {
+    let mut half = SUMS / 2;
+    while half > 0 {
+        for l in 0..half {
+            sums[l] += sums[l + half];
+        }
+        half /= 2;
+    }
+    sums[0]
 }
 
 /// μ and 1 / √(σ² + ε) of one row.
