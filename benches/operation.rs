@@ -147,51 +147,50 @@ fn drawn(name: &str, shape: &[usize]) -> Result<Tensor> {
 /// Leaves operands and results in `folder` for the peer to find again, then runs rounds of `times` repetitions.
 pub fn serve(place: &Place, operation: Operation, times: usize, folder: &Path) -> Result<()> {
     let operands = operation.operands()?;
-    let keep = |results: Vec<(&'static str, Tensor)>| {
-        let mut tensors = operands.clone();
-        tensors.extend(results);
-        let path = folder.join("operation.safetensors");
-        std::fs::write(&path, serialize(&tensors, None)?)
-            .with_context(|| path.display().to_string())
-    };
-    let tensors: Vec<Tensor> = operands.iter().map(|(_, tensor)| tensor.clone()).collect();
+    keep(folder, "operands", &operands)?;
+    let tensors: Vec<Tensor> = operands.into_iter().map(|(_, tensor)| tensor).collect();
     if let Operation::Optimizer { .. } = operation {
-        let mut optimizer = Optimizer::new(&tensors)?;
+        let mut optimizer = Optimizer::new(tensors)?;
         optimizer.step()?;
-        let moved = ["parameters", "average"].into_iter().zip([0, 2]);
-        let moved = moved.map(|(name, k)| Ok((name, optimizer.tensors[k].copy()?)));
-        let moved: Vec<(&str, Tensor)> = moved.collect::<Result<_>>()?;
-        let names = ["moved.parameters", "moved.average"];
-        keep(names.into_iter().zip(moved).map(|(name, (_, tensor))| (name, tensor)).collect())?;
+        let [parameters, _, average] = &optimizer.tensors;
+        let moved = [("moved.parameters", parameters.clone()), ("moved.average", average.clone())];
+        keep(folder, "results", &moved)?;
+        drop(moved);
         return serve_rounds(place, || {
             place.timed(|| (0..times).try_for_each(|_| optimizer.step()))
         });
     }
-    keep(operation.results(&tensors)?)?;
+    keep(folder, "results", &operation.results(&tensors)?)?;
     serve_rounds(place, || {
         place.timed(|| (0..times).try_for_each(|_| operation.results(&tensors).map(drop)))
     })
 }
 
+/// Writes `<name>.safetensors`.
+fn keep(folder: &Path, name: &str, tensors: &[(&str, Tensor)]) -> Result<()> {
+    let path = folder.join(format!("{name}.safetensors"));
+    std::fs::write(&path, serialize(tensors, None)?).with_context(|| path.display().to_string())
+}
+
 /// Parameters, gradient, average; and both moments.
 struct Optimizer {
-    tensors: Vec<Tensor>,
+    tensors: [Tensor; 3],
     moments: Moments,
     t: u64,
 }
 
 impl Optimizer {
-    fn new(tensors: &[Tensor]) -> Result<Self> {
-        let tensors = tensors.iter().map(Tensor::copy).collect::<candle_core::Result<Vec<_>>>()?;
+    fn new(tensors: Vec<Tensor>) -> Result<Self> {
+        let Ok(tensors) = <[Tensor; 3]>::try_from(tensors) else {
+            anyhow::bail!("an optimizer has three tensors");
+        };
         let zeros = || Tensor::zeros(tensors[0].dims(), DType::F32, &Device::Cpu);
         let moments = Moments { first: zeros()?, second: zeros()? };
         Ok(Self { tensors, moments, t: 0 })
     }
 
     fn step(&mut self) -> Result<()> {
-        let [parameters, gradient, average] = self.tensors.as_slice() else {
-            anyhow::bail!("an optimizer has three tensors");
-        };
+        let [parameters, gradient, average] = &self.tensors;
         self.t += 1;
         let scale = (1. / (norm(gradient)? + 1e-6)).min(1.);
         LAW.step(self.t, parameters, gradient, &self.moments, scale)?;

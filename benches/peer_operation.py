@@ -74,7 +74,7 @@ def optimizer(held):
 
 def work(a):
     name = a.case.removeprefix("op-")
-    held = load_file(a.folder / "operation.safetensors")
+    held = load_file(a.folder / "operands.safetensors") | load_file(a.folder / "results.safetensors")
     times = 1 if a.quick else TIMES[name]
     if name == "optimizer":
         step = optimizer(held)

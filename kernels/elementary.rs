@@ -15,14 +15,16 @@ pub(crate) fn exp<M: MulAdd>(x: f32) -> f32 {
     // Written as comparisons that a NaN fails, so that it passes through.
     let x = if x > 88.3 { 88.3 } else { x };
     let x = if x < -87.3 { -87.3 } else { x };
-    let n = M::mul_add(x, std::f32::consts::LOG2_E, ROUND) - ROUND;
+    let rounded = M::mul_add(x, std::f32::consts::LOG2_E, ROUND);
+    let n = rounded - ROUND;
     let r = M::mul_add(n, -0.693_359_4, x);
     let r = M::mul_add(n, 2.121_944_4e-4, r);
     let mut p = 1.987_569_1e-4;
     for coefficient in COEFFICIENTS {
         p = M::mul_add(p, r, coefficient);
     }
-    let power = f32::from_bits((n as i32).wrapping_add(127).wrapping_shl(23) as u32);
+    // The last bits of `rounded` are n itself, as the units of ROUND's last place are ones.
+    let power = f32::from_bits(rounded.to_bits().wrapping_add(127) << 23);
     M::mul_add(p, r * r, r + 1.) * power
 }
 
@@ -34,7 +36,8 @@ pub(crate) fn exp_and_m1(x: f64) -> (f64, f64) {
     const ROUND: f64 = 6_755_399_441_055_744.; // 1.5 · 2^52
     const LN2: [f64; 2] = [0.693_147_180_369_123_8, 1.908_214_929_270_587_7e-10];
     let x = if x < -708. { -708. } else { x };
-    let n = (x * std::f64::consts::LOG2_E + ROUND) - ROUND;
+    let rounded = x * std::f64::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
     let r = (x - n * LN2[0]) - n * LN2[1];
     let mut series = 1. / 6_227_020_800.;
     for factorial in [
@@ -53,7 +56,7 @@ pub(crate) fn exp_and_m1(x: f64) -> (f64, f64) {
     ] {
         series = series * r + 1. / factorial;
     }
-    let power = f64::from_bits(((n as i64).wrapping_add(1023) as u64) << 52);
+    let power = f64::from_bits(rounded.to_bits().wrapping_add(1023) << 52);
     (power * (1. + series * r), power * (series * r) + (power - 1.))
 }
 

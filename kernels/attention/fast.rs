@@ -7,8 +7,8 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Queries whose probabilities are held at once.
-const BLOCK: usize = 256;
+/// Probabilities held at once: with their gradients they stay in a core's second-level cache.
+const HELD: usize = 1 << 17;
 
 /// A matrix inside a slice: rows `row` elements apart, columns `column` apart.
 #[derive(Clone, Copy)]
@@ -82,8 +82,8 @@ fn start(sizes: &Sizes, tokens: usize, task: usize) -> usize {
 }
 
 fn blocks(sizes: &Sizes) -> impl Iterator<Item = Range<usize>> {
-    let queries = sizes.queries;
-    (0..queries).step_by(BLOCK).map(move |first| first..(first + BLOCK).min(queries))
+    let (queries, block) = (sizes.queries, (HELD / sizes.keys.max(1)).clamp(32, 256));
+    (0..queries).step_by(block).map(move |first| first..(first + block).min(queries))
 }
 
 /// p [rows, keys] of a block of queries.
