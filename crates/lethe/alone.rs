@@ -148,7 +148,7 @@ impl Lonely<'_> {
         }
         if let Some(found) = checkpoint::latest(path)? {
             self.expect_process(found.path())?;
-            let (store, state) = result(self.study, path)?;
+            let (store, state) = result(self.study, None, path)?;
             return Ok((store, Some(state)));
         }
         self.expect_process(path)?;

@@ -10,7 +10,22 @@ use lethe_ledger::{
 };
 use lethe_train::checkpoint;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// What a run's own folder holds beside its lessons.
+const OWN: [&str; 11] = [
+    "report.html",
+    "tables",
+    "ledger.parquet",
+    "ledger.jsonl",
+    "training.jsonl",
+    "examples.json",
+    "run.json",
+    "progress.json",
+    "protocol.toml",
+    "images",
+    "lock",
+];
 
 /// What is looked at, together.
 struct Looking<'a> {
@@ -57,6 +72,9 @@ pub fn check(folder: &Path, tell: impl Fn(&str)) -> Result<()> {
     if looking.is_complete {
         told("ledger.parquet", looking.parquet());
         told("report.html and tables", looking.report());
+    }
+    for stray in looking.strays()? {
+        tell(&format!("note {stray}: no file of this run"));
     }
     if damages > 0 {
         return Err(Fault::Untrustworthy.because(anyhow!(
@@ -171,13 +189,39 @@ impl Looking<'_> {
             let found = checkpoint::furthest(&folder)?
                 .with_context(|| format!("{}: the checkpoint is gone", folder.display()))?;
             let state: TaskState = found.state()?;
-            let is_ours = state.place == place
-                && state.data == self.progress.data
-                && self.progress.protocols().any(|known| known == state.protocol);
-            ensure!(is_ours, "{}: it is of another run", found.path().display());
+            state.expect(&place, &self.progress.data, &found)?;
+            let is_known = self.progress.protocols().any(|known| known == state.protocol);
+            ensure!(is_known, "{}: it is of another protocol", found.path().display());
             whole += 1;
         }
         Ok(format!("{whole}, every file of the digest that it was written with"))
+    }
+
+    /// What lies where only the run's own files are looked for, and is none of them.
+    fn strays(&self) -> Result<Vec<String>> {
+        let places: Vec<PathBuf> =
+            lessons(&self.manifest).iter().map(|lesson| lesson.place.folder(self.folder)).collect();
+        let mut parents: Vec<&Path> = places.iter().filter_map(|place| place.parent()).collect();
+        parents.push(self.folder);
+        parents.sort();
+        parents.dedup();
+        let mut strays = Vec::new();
+        for parent in parents.into_iter().filter(|parent| parent.is_dir()) {
+            for entry in fs::read_dir(parent).with_context(|| parent.display().to_string())? {
+                let path = entry?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let is_ours = places.iter().any(|place| place.starts_with(&path))
+                    || (parent == self.folder && OWN.contains(&name.as_str()))
+                    || name.starts_with('.');
+                if !is_ours {
+                    strays.push(
+                        path.strip_prefix(self.folder).unwrap_or(&path).display().to_string(),
+                    );
+                }
+            }
+        }
+        strays.sort();
+        Ok(strays)
     }
 
     /// Written again beside, and compared.

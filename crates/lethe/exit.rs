@@ -175,7 +175,9 @@ fn of_training(error: &TrainError) -> Fault {
     match error {
         TrainError::Spec { .. } | TrainError::Continual(_) => Fault::Usage,
         TrainError::Diverged { .. } => Fault::Diverged,
-        TrainError::NoGradient { .. } | TrainError::Damaged { .. } => Fault::Untrustworthy,
+        TrainError::NoGradient { .. } | TrainError::Damaged { .. } | TrainError::Stray { .. } => {
+            Fault::Untrustworthy
+        }
         TrainError::NoExample { .. } => Fault::Data,
         TrainError::Io { .. } => Fault::Disk,
         TrainError::Weights(error) => of_weights(error),

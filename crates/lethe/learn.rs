@@ -5,7 +5,7 @@ use crate::progress::Offsets;
 use crate::session::Session;
 use crate::study::Study;
 use crate::system::AnyNetwork;
-use anyhow::Result;
+use anyhow::{Result, anyhow, ensure};
 use candle_core::DType;
 use lethe_candlex::params::ParamStore;
 use lethe_candlex::rng::Seed;
@@ -75,6 +75,26 @@ pub struct TaskState {
     pub journals: Offsets,
     /// What is replayed, where this arm keeps a buffer.
     pub buffer: Option<ReplayBuffer>,
+}
+
+impl TaskState {
+    /// # Errors
+    /// When it was written for another place, for other data, or at another step than its folder's name says.
+    pub fn expect(&self, place: &Place, data: &str, found: &Checkpoint) -> Result<()> {
+        expect_same("data", &self.data, data, found)?;
+        expect_same("place", &self.place.label(), &place.label(), found)?;
+        let name = found.path().file_name().unwrap_or_default().to_string_lossy();
+        expect_same("step", &checkpoint::name(self.position.step), &name, found)
+    }
+}
+
+fn expect_same(field: &str, kept: &str, expected: &str, found: &Checkpoint) -> Result<()> {
+    let path = found.path().display();
+    ensure!(
+        kept == expected,
+        "{path}: {field}: expected {expected}, got {kept}: the folder was put here from elsewhere"
+    );
+    Ok(())
 }
 
 const RAW: &str = "training/weights.safetensors";
@@ -269,21 +289,9 @@ impl Lesson<'_> {
         // A checkpoint that was made before an edit of the protocol belongs to the run all the same.
         let now = digest(&self.study.text);
         let protocol = if session.knows_protocol(&state.protocol) { &state.protocol } else { &now };
-        let pairs = [
-            ("protocol", state.protocol.clone(), protocol.clone()),
-            ("data", state.data.clone(), self.study.images.digest()),
-            ("place", format!("{:?}", state.place), format!("{:?}", self.place)),
-        ];
-        for (field, kept, expected) in pairs {
-            if kept != expected {
-                let error = anyhow::anyhow!(
-                    "{}: {field}: expected {expected}, got {kept}",
-                    found.path().display()
-                );
-                return Err(crate::exit::Fault::Untrustworthy.because(error));
-            }
-        }
-        Ok(())
+        let untrustworthy = |error| crate::exit::Fault::Untrustworthy.because(error);
+        expect_same("protocol", &state.protocol, protocol, found).map_err(untrustworthy)?;
+        state.expect(&self.place, &self.study.images.digest(), found).map_err(untrustworthy)
     }
 }
 
@@ -299,25 +307,38 @@ pub fn words(seed: Seed) -> impl Fn(DrawKey) -> Box<dyn FnMut() -> u64> {
     }
 }
 
-/// The checkpoint of a finished task, read through.
+/// The checkpoint of a finished task, read through, and what it remembers.
 ///
 /// # Errors
-/// When there is none, or it is damaged.
-pub fn finished(folder: &Path) -> Result<Checkpoint> {
-    checkpoint::latest(folder)?.ok_or_else(|| {
-        crate::exit::Fault::Untrustworthy.because(anyhow::anyhow!(
+/// When there is none, or it is damaged, or it was written for another task, another step or other data.
+pub fn finished(
+    study: &Study,
+    place: Option<&Place>,
+    folder: &Path,
+) -> Result<(Checkpoint, TaskState)> {
+    let untrustworthy = |error| crate::exit::Fault::Untrustworthy.because(error);
+    let found = checkpoint::latest(folder)?.ok_or_else(|| {
+        untrustworthy(anyhow!(
             "{}: the task is finished, but its checkpoint is gone; begin anew with another --out",
             folder.display()
         ))
-    })
+    })?;
+    let state: TaskState = found.state()?;
+    let of_place = place.unwrap_or(&state.place);
+    state.expect(of_place, &study.images.digest(), &found).map_err(untrustworthy)?;
+    Ok((found, state))
 }
 
 /// What a finished task left: its weights, and what its checkpoint remembers.
 ///
 /// # Errors
-/// When there is no finished checkpoint in `folder`, or it is damaged.
-pub fn result(study: &Study, folder: &Path) -> Result<(ParamStore, TaskState)> {
-    let found = finished(folder)?;
+/// As [`finished`], and when the weights do not fit the network.
+pub fn result(
+    study: &Study,
+    place: Option<&Place>,
+    folder: &Path,
+) -> Result<(ParamStore, TaskState)> {
+    let (found, state) = finished(study, place, folder)?;
     let path = found.path().join(study.system.result_file());
-    Ok((study.system.load(&path, &study.device)?, found.state()?))
+    Ok((study.system.load(&path, &study.device)?, state))
 }

@@ -216,7 +216,7 @@ impl Repeating<'_> {
         let choosing = origin.map_or(0., |(arm, _)| selection_work(study, arm, place.task - 1));
         let work = choosing + lesson_work(study, place.task);
         if session.is_done(&format!("{name}/train")) {
-            finished(&folder)?;
+            finished(study, Some(place), &folder)?;
         }
         self.stage(session, &format!("{name}/train"), work, |session| {
             let lesson = self.prepare(session, place, origin)?;
@@ -236,7 +236,7 @@ impl Repeating<'_> {
             boundary_work(study, place.task),
             |session| {
                 session.begin_stage()?;
-                let (store, state) = result(study, &folder)?;
+                let (store, state) = result(study, Some(place), &folder)?;
                 let arm = origin.map_or(Arm::None, |(arm, _)| arm);
                 let stored = stored(study, arm, place.task, state.buffer.as_ref())?;
                 self.measuring().boundary(session, place, state.position.step, &store, &stored)
@@ -248,7 +248,9 @@ impl Repeating<'_> {
     fn start(&self, run_folder: &Path, origin: Option<(Arm, &Place)>) -> Result<ParamStore> {
         match origin {
             None => self.study.initial(Seed(self.place.seed)),
-            Some((_, before)) => Ok(result(self.study, &before.folder(run_folder))?.0),
+            Some((_, before)) => {
+                Ok(result(self.study, Some(before), &before.folder(run_folder))?.0)
+            }
         }
     }
 
@@ -282,7 +284,7 @@ impl Repeating<'_> {
     fn buffer(&self, run_folder: &Path, arm: Arm, before: &Place) -> Result<Option<ReplayBuffer>> {
         let Arm::Replay(policy) = arm else { return Ok(None) };
         let study = self.study;
-        let (store, state) = result(study, &before.folder(run_folder))?;
+        let (store, state) = result(study, Some(before), &before.folder(run_folder))?;
         let denoiser = denoiser(study, &store);
         let seed = Seed(self.place.seed);
         let selecting = Selecting {

@@ -251,9 +251,15 @@ fn load(folder: &Path, expected: &Progress, protocol: &str) -> Result<Progress> 
     let untrustworthy =
         |reason: String| Err(Fault::Untrustworthy.because(anyhow!("{}: {reason}", path.display())));
     if progress.protocol != protocol {
-        return untrustworthy(
-            "it belongs to another protocol than the protocol.toml beside it".into(),
-        );
+        let how = match progress.edits.last() {
+            None => "",
+            Some(_) => {
+                "; if an edit was just broken off, run that edited protocol again, with its --allow-change"
+            }
+        };
+        return untrustworthy(format!(
+            "it belongs to another protocol than the protocol.toml beside it{how}"
+        ));
     }
     let word = |digest: &Option<String>| digest.clone().unwrap_or("none".into());
     let pairs = [

@@ -39,8 +39,12 @@ pub fn all_said() -> bool {
 /// Names come from files: what would move a terminal's cursor is shown, not done, and no line is without an end.
 fn visible(words: &str) -> String {
     const LONGEST: usize = 2000;
-    let shown =
-        |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    let shown = |c: char| match c {
+        // What turns the direction of writing would show another name than the one that stands there.
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => c.escape_default().to_string(),
+        c if c.is_control() => c.escape_default().to_string(),
+        c => c.to_string(),
+    };
     let line = |line: &str| {
         let rest = if line.chars().nth(LONGEST).is_some() { " …" } else { "" };
         line.chars().take(LONGEST).map(shown).collect::<String>() + rest

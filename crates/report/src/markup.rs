@@ -30,6 +30,8 @@ impl Markup {
                 '>' => self.0.push_str("&gt;"),
                 '"' => self.0.push_str("&quot;"),
                 '\'' => self.0.push_str("&#39;"),
+                // These turn the direction of writing: what stands there would look like something else.
+                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => self.0.push('\u{FFFD}'),
                 // Control characters are not allowed in a page; their place stays visible.
                 control if control.is_control() && !matches!(control, '\n' | '\t') => {
                     self.0.push('\u{FFFD}');
@@ -113,10 +115,10 @@ mod tests {
     #[test]
     fn text_and_attributes_cannot_leave_their_place() {
         let mut markup = Markup::new();
-        markup.leaf("p", &[("title", "\"><script>alert(1)</script>")], "</style>&'\u{0}");
+        markup.leaf("p", &[("title", "\"><script>alert(1)</script>")], "</style>&'\u{0}\u{202e}");
         assert_eq!(
             markup.as_str(),
-            "<p title=\"&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;\">&lt;/style&gt;&amp;&#39;\u{FFFD}</p>"
+            "<p title=\"&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;\">&lt;/style&gt;&amp;&#39;\u{FFFD}\u{FFFD}</p>"
         );
     }
 

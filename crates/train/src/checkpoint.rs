@@ -130,7 +130,7 @@ impl Checkpoint {
     /// Opens the folder `path` and checks the digest of every file in it.
     ///
     /// # Errors
-    /// [`TrainError::Damaged`] names the file that is missing, too many, or not as it was written.
+    /// [`TrainError::Damaged`] names the file that is missing or not as it was written, [`TrainError::Stray`] one too many.
     pub fn open(path: &Path) -> Result<Self, TrainError> {
         let manifest = read_manifest(&path.join(MANIFEST))?;
         for (name, entry) in &manifest.files {
@@ -146,6 +146,7 @@ impl Checkpoint {
                 ));
             }
         }
+        expect_no_more(path, Path::new(""), &manifest.files)?;
         Ok(Self { path: path.to_path_buf(), manifest })
     }
 
@@ -207,6 +208,30 @@ fn rendered(manifest: &Manifest) -> serde_json::Result<String> {
 /// A pipe in a file's place would be waited for.
 fn expect_file(path: &Path) -> std::io::Result<()> {
     if path.metadata()?.is_file() { Ok(()) } else { Err(std::io::Error::other("it is no file")) }
+}
+
+/// A file that no checkpoint wrote would be read by others as a part of it.
+fn expect_no_more(
+    checkpoint: &Path,
+    inside: &Path,
+    files: &BTreeMap<String, Entry>,
+) -> Result<(), TrainError> {
+    let folder = checkpoint.join(inside);
+    for name in list(&folder).map_err(|source| damaged(&folder, source.to_string()))? {
+        let own = inside.join(&name);
+        let path = checkpoint.join(&own);
+        let is_hidden = name.starts_with('.');
+        let is_written = files.contains_key(&own.to_string_lossy().replace('\\', "/"));
+        if is_hidden || is_written || own == Path::new(MANIFEST) {
+            continue;
+        }
+        let kind = fs::symlink_metadata(&path).map_err(|e| damaged(&path, e.to_string()))?;
+        if !kind.is_dir() {
+            return Err(TrainError::Stray { path });
+        }
+        expect_no_more(checkpoint, &own, files)?;
+    }
+    Ok(())
 }
 
 fn measure(path: &Path) -> std::io::Result<Entry> {
@@ -296,6 +321,12 @@ pub fn name(step: u64) -> String {
     format!("step-{step:08}")
 }
 
+/// Whether a checkpoint is called so: somebody's copy `step-00000100.old` is none.
+fn is_name(name: &str) -> bool {
+    name.strip_prefix("step-")
+        .is_some_and(|step| step.parse().is_ok_and(|step| self::name(step) == name))
+}
+
 /// The furthest checkpoint in `folder`, if there is one.
 ///
 /// Half-written ones, which a killed run leaves, are removed.
@@ -327,7 +358,7 @@ pub fn furthest(folder: &Path) -> Result<Option<Checkpoint>, TrainError> {
         action: "list",
         source,
     })?;
-    let furthest = names.iter().filter(|name| name.starts_with("step-")).max();
+    let furthest = names.iter().filter(|name| is_name(name)).max();
     furthest.map(|name| Checkpoint::open(&folder.join(name))).transpose()
 }
 
@@ -352,7 +383,7 @@ pub fn retire_others(folder: &Path, kept: &Checkpoint) -> Result<(), TrainError>
     };
     for name in list(folder).map_err(io(folder, "list"))? {
         let path = folder.join(&name);
-        if name.starts_with("step-") && path != kept.path {
+        if is_name(&name) && path != kept.path {
             // Renamed first: a kill in the middle of the removal must not leave half a checkpoint under a good name.
             let partial = partial_of(&path);
             remove(&partial).map_err(io(&partial, "remove"))?;
@@ -421,6 +452,12 @@ mod tests {
             assert!(Checkpoint::open(&path).is_err(), "{name}: without its last byte");
             fs::write(&file, bytes).unwrap();
         }
+        let more = path.join("unet/more");
+        fs::write(&more, "").unwrap();
+        let error = Checkpoint::open(&path).unwrap_err().to_string();
+        assert!(error.contains("unet/more"), "{error}");
+        fs::rename(more, folder.path().join("step-00000005.old")).unwrap();
+        assert_eq!(latest(folder.path()).unwrap().unwrap().path(), path);
         fs::remove_file(path.join("unet/weights")).unwrap();
         assert!(latest(folder.path()).unwrap_err().to_string().contains("unet/weights"));
     }

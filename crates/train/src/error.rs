@@ -54,6 +54,12 @@ pub enum TrainError {
         /// Its answer.
         source: std::io::Error,
     },
+    /// A file inside a checkpoint that was not written with it.
+    #[error("{}: it does not belong to the checkpoint that it lies in; move it out of there, then run the same command again", path.display())]
+    Stray {
+        /// The file.
+        path: PathBuf,
+    },
     /// A checkpoint is not what was written.
     #[error("{}: {reason}; if its task is unfinished, delete the task's folder to learn it again, otherwise begin anew with another --out", path.display())]
     Damaged {
