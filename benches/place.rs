@@ -29,7 +29,7 @@ impl Place {
     /// The numbers of the forward pass.
     pub fn dtype(&self) -> DType {
         match self.precision {
-            Precision::F32 => DType::F32,
+            Precision::F32 | Precision::Tf32 => DType::F32,
             Precision::Bf16 => DType::BF16,
         }
     }

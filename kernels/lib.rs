@@ -23,6 +23,7 @@ pub mod geglu;
 pub mod group_norm;
 pub mod hopfield_energy;
 pub mod layer_norm;
+pub mod tf32;
 pub mod upsample;
 
 pub use simd::{InstructionSet, instruction_set};

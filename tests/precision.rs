@@ -86,6 +86,11 @@ fn over(
 }
 
 #[test]
+fn tf32_is_32_bits_on_a_processor() {
+    assert_eq!(trained(Precision::Tf32, false), trained(Precision::F32, false));
+}
+
+#[test]
 fn bfloat16_takes_nearly_the_same_steps_on_weights_of_32_bits() {
     for with_adapters in [false, true] {
         let exact = trained(Precision::F32, with_adapters);

@@ -12,6 +12,9 @@ pub enum Precision {
     /// 32-bit floats throughout.
     #[default]
     F32,
+    /// 32-bit floats whose products, in the steps of training, read eleven bits of each factor on a CUDA device (TF32); on a
+    /// processor they are true ones.
+    Tf32,
     /// bfloat16, with sums, norms, softmax and loss in 32 bits; the weights that move stay in 32 bits.
     Bf16,
 }
@@ -40,7 +43,7 @@ pub struct TrainingSpec {
     /// Into how many parts a batch is cut, whose gradients are taken one after another: less memory for activations,
     /// the same step but for rounding.
     pub parts: u64,
-    /// Numbers of the forward and backward pass: "f32" (default), or "bf16" on a GPU. What is measured always is in f32.
+    /// Numbers of the forward and backward pass: "f32" (default), "tf32" or "bf16" on a GPU. What is measured always is in f32.
     pub precision: Precision,
     /// AdamW's η at its height. Default 2e-4, Ho et al. 2020.
     pub learning_rate: f64,

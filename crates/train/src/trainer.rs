@@ -20,6 +20,7 @@ use lethe_diffusion::parameterization::{Parameterization, perturb};
 use lethe_diffusion::schedule::{NoiseSchedule, Timestep};
 use lethe_kernels::adamw::AdamW;
 use lethe_kernels::ema::{lerp, norm};
+use lethe_kernels::tf32::Tf32;
 use lethe_ledger::TrainingRecord;
 use std::ops::Range;
 use std::sync::Arc;
@@ -278,8 +279,9 @@ impl<'a, N: Network> Trainer<'a, N> {
         };
         let condition = noisy.told.condition();
         let pass = Pass { condition: condition.of(range.clone()), dropout: Some(key) };
+        let _products = Tf32::held(job.spec.precision == Precision::Tf32);
         let working = match job.spec.precision {
-            Precision::F32 => None,
+            Precision::F32 | Precision::Tf32 => None,
             Precision::Bf16 => Some(self.store.rounded(DType::BF16, self.rounded_base.clone())?),
         };
         let store = working.as_ref().unwrap_or(&self.store);
