@@ -120,6 +120,11 @@ fn has_grown(change: &Change) -> bool {
     }
 }
 
+/// Whether the run has more to do by them.
+pub fn grows(changes: &[Change]) -> bool {
+    changes.iter().any(|change| MAY_GROW.contains(&change.field.as_str()))
+}
+
 /// Takes `changes` where every one of them may be and is `allowed` by name.
 ///
 /// # Errors
@@ -142,8 +147,10 @@ pub fn expect_allowed(protocol: &Path, changes: &[Change], allowed: &[String]) -
     let remedy = if fixed.is_empty() {
         let flags: Vec<String> =
             missing.iter().map(|field| format!("--allow-change {field}")).collect();
+        let same =
+            if missing.contains(&"data.path") { " (the data there must be the same)" } else { "" };
         format!(
-            "to go on and have the report say so: {}; or undo the change, or give another --out",
+            "to go on and have the report say so: {}{same}; or undo the change, or give another --out",
             flags.join(" ")
         )
     } else {

@@ -54,7 +54,12 @@ pub fn check(folder: &Path, tell: impl Fn(&str)) -> Result<()> {
         other => other.into(),
     })?;
     hold::expect_free(folder)?;
-    let progress = Progress::load(folder)?;
+    let progress = Progress::read(folder).inspect_err(|error| {
+        tell(&format!(
+            "BAD  progress.json: {}; without it nothing else can be judged",
+            in_words(error)
+        ));
+    })?;
     let missing = missing(&manifest, &progress);
     let looking = Looking { folder, manifest, progress, is_complete: missing.is_empty() };
     let mut damages = 0;
@@ -68,6 +73,7 @@ pub fn check(folder: &Path, tell: impl Fn(&str)) -> Result<()> {
     told("protocol and data", looking.digests());
     told("ledger.jsonl", looking.ledger());
     told("training.jsonl", looking.training());
+    told("images", looking.images());
     told("checkpoints", looking.checkpoints());
     if looking.is_complete {
         told("ledger.parquet", looking.parquet());
@@ -110,6 +116,12 @@ fn lessons(manifest: &RunManifest) -> Vec<Expected> {
         }
     }
     all
+}
+
+/// Whether every stage of the run in `folder` is finished, as far as its `run.json` says.
+pub fn is_finished(folder: &Path, progress: &Progress) -> bool {
+    let manifest = RunManifest::load(folder.join("run.json"));
+    manifest.is_ok_and(|manifest| missing(&manifest, progress).is_empty())
 }
 
 /// Stages that are not finished.
@@ -176,6 +188,11 @@ impl Looking<'_> {
         let records: Vec<TrainingRecord> =
             TrainingLog::read_committed(self.folder.join("training.jsonl"))?.0;
         Ok(format!("{} lines", records.len()))
+    }
+
+    fn images(&self) -> Result<String> {
+        self.progress.expect_images(self.folder)?;
+        Ok(format!("{}, as they were drawn", self.progress.images.len()))
     }
 
     /// Every finished lesson left one, whole, and of this run.

@@ -3,21 +3,19 @@
 use crate::cache::{self, Key};
 use crate::exit::Fault;
 use crate::interrupt::Interrupt;
-use crate::meter::{Meter, note};
+use crate::meter::Meter;
 use crate::pipeline::{Ending, ending_of};
 use crate::prompts::{self, Prompts};
 use crate::protocol::{LatentSpec, ModelSpec, Posterior, ProtocolSpec};
 use crate::system::{AnyNetwork, Kind, System};
+use crate::text_reader::TextReader;
 use anyhow::{Result, anyhow, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use lethe_candlex::finite::ensure_finite;
 use lethe_candlex::params::{Declarations, ParamStore};
 use lethe_data::ImageSet;
 use lethe_diffusion::denoiser::Told;
-use lethe_latent::{
-    AutoencoderKl, AutoencoderKlConfig, ClipTextEncoder, Tokenizer, UNet2dConditionConfig, folder,
-    lora, text, vae,
-};
+use lethe_latent::{AutoencoderKl, AutoencoderKlConfig, UNet2dConditionConfig, folder, lora, vae};
 use lethe_train::{Inputs, TrainError, to_tensor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,10 +23,6 @@ use std::sync::Arc;
 
 /// Images encoded or decoded at once.
 pub const BATCH: usize = 16;
-/// Texts encoded at once.
-const TEXTS: usize = 16;
-/// Texts that are too long and shown, of those that are counted.
-const SHOWN: usize = 3;
 
 /// How many of the data a system is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,8 +216,11 @@ fn encoded(
         }
         meter.finish();
         let both = [Tensor::cat(&means, 0)?, Tensor::cat(&deviations, 0)?];
-        ensure_finite("latents: the encoder's means", &both[0])?;
-        ensure_finite("latents: the encoder's deviations", &both[1])?;
+        let path = root.join("vae");
+        for (what, tensor) in ["means", "deviations"].into_iter().zip(&both) {
+            let name = format!("{}: the encoder's {what} of the images", path.display());
+            ensure_finite(&name, tensor).map_err(|error| Fault::Untrustworthy.because(error))?;
+        }
         Ok(both)
     })?;
     Ok((mean, deviation))
@@ -253,6 +250,7 @@ fn embedded(
         prompts.iter().for_each(|prompt| key.text(prompt));
         Ok(key)
     })?;
+    reader.note_cuts(prompts);
     let [texts] = cache::kept("texts", key.as_ref(), ["texts"], || {
         Ok([reader.embed(prompts)?.to_device(&Device::Cpu)?])
     })?;
@@ -274,7 +272,7 @@ pub fn expect_fitting(
             "cross_attention_dim",
             unet.cross_attention_dim,
             "text_encoder: hidden_size",
-            reader.channels,
+            reader.channels(),
         ),
         ("in_channels", unet.in_channels, "vae: latent_channels", vae.latent_channels),
         ("out_channels", unet.out_channels, "unet: in_channels", unet.in_channels),
@@ -287,82 +285,6 @@ pub fn expect_fitting(
         }
     }
     Ok(())
-}
-
-/// A folder's tokenizer and text encoder.
-pub struct TextReader {
-    /// Channels of the encoder's output.
-    channels: usize,
-    tokenizer: Tokenizer,
-    encoder: ClipTextEncoder,
-    weights: ParamStore,
-}
-
-impl TextReader {
-    /// # Errors
-    /// Names the file that does not fit.
-    pub fn open(root: &Path, device: &Device) -> Result<Self> {
-        let (config, encoder, loaded) = text::read(&root.join("text_encoder"), DType::F32, device)?;
-        let tokenizer =
-            Tokenizer::read(&root.join("tokenizer"))?.shortened(config.max_position_embeddings);
-        let (known, held) = (tokenizer.n_tokens(), config.vocab_size);
-        if known > held {
-            return Err(Fault::Untrustworthy.because(anyhow!(
-                "{}: the parts do not fit: the tokenizer knows {known} tokens, the text_encoder {held}",
-                root.display()
-            )));
-        }
-        Ok(Self { channels: config.hidden_size, tokenizer, encoder, weights: loaded.store })
-    }
-
-    /// [texts, tokens, channels]; what does not fit into the encoder's length is cut off, and said.
-    ///
-    /// # Errors
-    /// Those of candle.
-    pub fn embed(&self, prompts: &[String]) -> Result<Tensor> {
-        let (mut rows, mut too_long) = (Vec::new(), 0);
-        let meter = Meter::new(prompts.len() as f64);
-        let interrupt = Interrupt::of_process();
-        for chunk in prompts.chunks(TEXTS) {
-            interrupt.check()?;
-            let encoded: Vec<_> = chunk.iter().map(|text| self.tokenizer.encode(text)).collect();
-            for (prompt, encoded) in chunk.iter().zip(&encoded) {
-                let Some(rest) = &encoded.truncated else { continue };
-                too_long += 1;
-                if too_long <= SHOWN {
-                    self.note_cut(prompt, rest);
-                }
-            }
-            let ids: Vec<Vec<u32>> = encoded.into_iter().map(|encoded| encoded.ids).collect();
-            rows.push(self.encoder.forward(&self.weights, &ids)?);
-            if prompts.len() > TEXTS {
-                meter.add(chunk.len() as f64, "encoding texts, once");
-            }
-        }
-        meter.finish();
-        if too_long > SHOWN {
-            note(&format!("{too_long} texts of {} were cut off in all", prompts.len()));
-        }
-        Ok(Tensor::cat(&rows, 0)?)
-    }
-
-    /// As [`TextReader::embed`], of token ids.
-    ///
-    /// # Errors
-    /// When there are more tokens than positions, or an id is unknown.
-    pub fn embed_ids(&self, ids: &[Vec<u32>]) -> Result<Tensor> {
-        Ok(self.encoder.forward(&self.weights, ids)?)
-    }
-
-    /// The encoder's numbers.
-    pub fn weights(&self) -> &ParamStore {
-        &self.weights
-    }
-
-    fn note_cut(&self, prompt: &str, rest: &str) {
-        let length = self.tokenizer.length();
-        note(&format!("text cut off after {length} tokens, without `{rest}`: {prompt}"));
-    }
 }
 
 impl Latent {

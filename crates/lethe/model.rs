@@ -17,7 +17,7 @@ const HUB: &str = "hub:";
 /// A single file is unpacked `like` a pipeline, or else like Stable Diffusion v1.5.
 ///
 /// # Errors
-/// Names what does not fit, or is not there. The existence of a folder is left to its reader.
+/// Names what does not fit, or is not there.
 pub fn folder_of(name: &Path, like: Option<&Path>) -> Result<PathBuf> {
     if is_single_file(name) {
         return unpacked(name, like);
@@ -28,7 +28,27 @@ pub fn folder_of(name: &Path, like: Option<&Path>) -> Result<PathBuf> {
             name.display()
         )));
     }
-    hub_id(name).map_or_else(|| Ok(name.to_path_buf()), hub::model)
+    if let Some(id) = hub_id(name) {
+        return hub::model(id);
+    }
+    expect_model(name)?;
+    Ok(name.to_path_buf())
+}
+
+/// Says what is there instead of a model.
+fn expect_model(folder: &Path) -> Result<()> {
+    if !folder.exists() {
+        let why = "there is no such folder, nor a file";
+        return Err(Fault::Missing.because(anyhow!("{}: {why}", folder.display())));
+    }
+    if folder.join("run.json").is_file() {
+        return Err(Fault::Usage.because(anyhow!(
+            "{}: it is the folder of a run; its models are the checkpoints in it, such as {}",
+            folder.display(),
+            folder.join("seed-1/task-1").display()
+        )));
+    }
+    Ok(())
 }
 
 fn hub_id(name: &Path) -> Option<&str> {

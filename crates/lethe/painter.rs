@@ -1,7 +1,9 @@
 //! A whole Stable Diffusion model at work: texts to images.
 
-use crate::latent_system::{TextReader, expect_fitting};
+use crate::exit::Fault;
+use crate::latent_system::expect_fitting;
 use crate::pipeline::{Ending, ending_of, scheduler_of};
+use crate::text_reader::TextReader;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use lethe_candlex::finite::ensure_finite;
@@ -94,6 +96,7 @@ impl Painter {
     /// # Errors
     /// Those of candle.
     pub fn embed(&self, texts: &[String]) -> Result<Tensor> {
+        self.reader.note_cuts(texts);
         self.reader.embed(texts)
     }
 
@@ -115,7 +118,8 @@ impl Painter {
         let guided = Guided { denoiser: &denoiser, nothing, weight };
         let told = drawing.told.condition();
         let latents = self.ending.walk(&guided, drawing.stages, &x, told)?;
-        ensure_finite("sample: the latents", &latents)?;
+        ensure_finite("what this model draws", &latents)
+            .map_err(|error| Fault::Untrustworthy.because(error))?;
         let images = self.vae.vae.images(&self.vae.loaded.store, &latents);
         images.context("decoding")
     }

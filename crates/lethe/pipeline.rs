@@ -5,7 +5,7 @@ use crate::latent_system::Latent;
 use crate::protocol::DiffusionSpec;
 use crate::study::Study;
 use crate::system::Kind;
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use candle_core::Tensor;
 use lethe_candlex::params::ParamStore;
 use lethe_diffusion::denoiser::{Condition, Denoiser};
@@ -51,7 +51,11 @@ fn pixel_files(study: &Study, config: &UNet2dConfig, store: &ParamStore) -> Resu
 fn latent_files(study: &Study, latent: &Latent, store: &ParamStore) -> Result<Files> {
     let mut files = Files::new();
     for (name, path) in lethe_latent::folder::other_files(latent.root())? {
-        files.push((name, Content::Copy(path)));
+        let content = match name == lethe_latent::folder::INDEX {
+            true => pretty(&index_of_written(&path)?)?.into(),
+            false => Content::Copy(path),
+        };
+        files.push((name, content));
     }
     let unet = match &latent.spec().lora {
         None => Content::store(store),
@@ -62,6 +66,26 @@ fn latent_files(study: &Study, latent: &Latent, store: &ParamStore) -> Result<Fi
     };
     files.push((format!("unet/{}", folder::WEIGHTS), unet));
     Ok(files)
+}
+
+/// The `model_index.json` at `path`, without the parts that no task's result holds, such as a safety checker:
+/// `from_pretrained` would look for their folders.
+fn index_of_written(path: &Path) -> Result<serde_json::Value> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let mut index: serde_json::Value =
+        serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    let fields = index.as_object_mut().with_context(|| format!("{}: no object", path.display()))?;
+    for (name, value) in fields.iter_mut() {
+        let is_written =
+            name == "unet" || lethe_latent::folder::FROZEN_PARTS.contains(&name.as_str());
+        if value.is_array() && !is_written {
+            *value = json!([null, null]);
+        }
+        if name == "requires_safety_checker" {
+            *value = json!(false);
+        }
+    }
+    Ok(index)
 }
 
 fn scheduler(study: &Study) -> serde_json::Value {

@@ -94,7 +94,7 @@ pub fn plan(
         memory_available: available,
         disk: room::disk(&study, &work, model)?,
         disk_available: machine::free_disk(folder)?,
-        notes: Vec::new(),
+        notes: crate::remarks::remarks(&study.spec, &study.device),
         obstacles: Vec::new(),
     };
     let least = sum(&plan.memory);

@@ -69,6 +69,16 @@ impl Progress {
     /// # Errors
     /// When it is missing, or something is not as it was written.
     pub fn load(folder: &Path) -> Result<Self> {
+        let progress = Self::read(folder)?;
+        progress.expect_images(folder)?;
+        Ok(progress)
+    }
+
+    /// As [`Progress::load`], without a look at the images.
+    ///
+    /// # Errors
+    /// When it is missing or not as it was written.
+    pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("progress.json");
         let text =
             durable::read_text(&path).map_err(|error| Fault::Untrustworthy.because(error))?;
@@ -85,7 +95,6 @@ impl Progress {
             );
             return Err(untrustworthy(&path, &reason));
         }
-        progress.expect_images(folder)?;
         Ok(progress)
     }
 
@@ -109,11 +118,14 @@ impl Progress {
     }
 
     /// The images that finished stages left are there as they were drawn.
-    fn expect_images(&self, folder: &Path) -> Result<()> {
+    ///
+    /// # Errors
+    /// Names the first that is not.
+    pub fn expect_images(&self, folder: &Path) -> Result<()> {
         for (name, drawn) in &self.images {
             let path = folder.join(name);
             let bytes =
-                durable::read(&path).map_err(|error| untrustworthy(&path, &error.to_string()))?;
+                durable::read(&path).map_err(|error| Fault::Untrustworthy.because(error))?;
             if blake3::hash(&bytes).to_hex().as_str() != drawn {
                 return Err(untrustworthy(&path, "it is not as it was drawn"));
             }

@@ -3,7 +3,7 @@
 use crate::exit::Fault;
 use crate::session::Session;
 use anyhow::{Result, anyhow};
-use lethe_ledger::RunManifest;
+use lethe_ledger::{ChosenTemperature, InverseTemperatures, RunManifest};
 use std::path::Path;
 
 /// Writes `run.json` as `manifest` has it, with the edits of the session's protocol; where the file is there already, it
@@ -32,7 +32,8 @@ pub fn keep(session: &Session, manifest: RunManifest) -> Result<RunManifest> {
 
 /// `now`, with the machines on which the run was before.
 fn merged(kept: &RunManifest, now: RunManifest) -> RunManifest {
-    let is_moved = !ends_with(&kept.device, &now.device);
+    let keeps = !ends_with(&kept.device, &now.device)
+        || is_near(&kept.inverse_temperatures, &now.inverse_temperatures);
     let version = |(name, version): (&String, &String)| {
         let before = kept.versions.get(name).map_or(version.as_str(), String::as_str);
         (name.clone(), then(before, version))
@@ -41,8 +42,7 @@ fn merged(kept: &RunManifest, now: RunManifest) -> RunManifest {
         (Some(before), Some(now)) => Some(then(before, now)),
         (before, now) => before.clone().or(now.clone()),
     };
-    let temperatures =
-        if is_moved { &kept.inverse_temperatures } else { &now.inverse_temperatures };
+    let temperatures = if keeps { &kept.inverse_temperatures } else { &now.inverse_temperatures };
     RunManifest {
         device: then(&kept.device, &now.device),
         versions: now.versions.iter().map(version).collect(),
@@ -50,6 +50,19 @@ fn merged(kept: &RunManifest, now: RunManifest) -> RunManifest {
         inverse_temperatures: temperatures.clone(),
         ..now
     }
+}
+
+/// Whether both differ by rounding alone, as another version's or processor's sums do.
+fn is_near(kept: &InverseTemperatures, now: &InverseTemperatures) -> bool {
+    let near = |a: &Option<ChosenTemperature>, b: &Option<ChosenTemperature>| match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => {
+            (a.value - b.value).abs() <= 1e-3 * b.value
+                && a.perplexity.to_bits() == b.perplexity.to_bits()
+        }
+        _ => false,
+    };
+    near(&kept.distance, &now.distance) && near(&kept.unit, &now.unit)
 }
 
 const THEN: &str = "; then ";
@@ -86,4 +99,22 @@ fn expect_same(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(value: f64, perplexity: f64) -> InverseTemperatures {
+        let one = ChosenTemperature { value, perplexity, timestep: Some(3), time: Some(0.003) };
+        InverseTemperatures { distance: Some(one), unit: None }
+    }
+
+    #[test]
+    fn rounding_is_no_other_temperature() {
+        assert!(is_near(&chosen(94.57166, 4.), &chosen(94.57177, 4.)));
+        assert!(!is_near(&chosen(94.57166, 4.), &chosen(95.57177, 4.)));
+        assert!(!is_near(&chosen(94.57166, 4.), &chosen(94.57166, 5.)));
+        assert!(!is_near(&chosen(94.57166, 4.), &chosen(f64::NAN, 4.)));
+    }
 }

@@ -7,8 +7,9 @@ use crate::exit::Fault;
 use crate::interrupt::Interrupt;
 use crate::learn::{Lesson, Place, TaskState, Witness, finished, result};
 use crate::measure::{Measuring, append, denoiser, layout, replayed, stored_of};
-use crate::meter::Meter;
+use crate::meter::{Meter, note};
 use crate::provenance;
+use crate::remarks::remarks;
 use crate::select::{Selecting, selection_work};
 use crate::session::Session;
 use crate::study::{Study, plain};
@@ -41,6 +42,7 @@ pub fn run(
 ) -> Result<PathBuf> {
     // First, so that what is wrong with the data leaves no folder behind.
     let chosen = choose_temperatures(study)?;
+    remarks(&study.spec, &study.device).iter().for_each(|remark| note(remark));
     let mut session = Session::open(folder, study, allowed)?;
     study.probed.save(folder.join("examples.json"))?;
     let chosen = provenance::keep(&session, manifest(study, &chosen))?.inverse_temperatures;

@@ -4,6 +4,7 @@
 //! which may own a checkpoint that lies behind the last finished stage.
 
 use crate::changes::{self, Edit};
+use crate::check;
 use crate::exit::Fault;
 use crate::hold::{Hold, hold};
 use crate::meter::note;
@@ -213,6 +214,12 @@ fn edited(
     let changes = changes::between(kept, &study.text)
         .map_err(|error| Fault::Untrustworthy.because(anyhow!("{}: {error}", path.display())))?;
     changes::expect_allowed(&path, &changes, allowed)?;
+    if check::is_finished(folder, &progress) && !changes::grows(&changes) {
+        return Err(Fault::Usage.because(anyhow!(
+            "{}: the run is finished, nothing would be computed with what changed; undo the change, or give another --out",
+            path.display()
+        )));
+    }
     let mut progress = load(folder, fresh, &before)?;
     progress.edits.push(Edit { behind: progress.done.len(), protocol: before, changes });
     progress.protocol = fresh.protocol.clone();

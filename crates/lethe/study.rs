@@ -100,6 +100,7 @@ impl Study {
         let text = resolved_text(&spec)?;
         let stream = task_stream(&spec, &images, &plan.groups(images.classes().len() as u32)?)?;
         let capacity = replay.capacity(&stream)?;
+        expect_perplexity(&spec.probe, stream.task(1)?.train().len())?;
         let probed = probed(&spec, &stream, &images)?;
         let system = system(&spec, &images, &stream, extent, &device, making)?;
         if let Some(path) = &system.pretrained {
@@ -260,7 +261,7 @@ fn system(
             latent_system::build(&root, &model, &latent, images, extent, device)
         }
         (None, Some(_)) => bail!(
-            "latent: expected model.pretrained to be the folder of a whole Stable Diffusion model, got {}",
+            "latent: expected model.pretrained to be the folder of a whole Stable Diffusion model, got {} (such a folder holds unet/, vae/, text_encoder/, tokenizer/, scheduler/)",
             spec.model.pretrained.as_deref().unwrap_or("none")
         ),
         (None, None) => pixel_system::build(&model, images),
@@ -351,6 +352,17 @@ fn task_stream(
         );
     }
     Ok(stream)
+}
+
+/// Before anything is computed: the perplexity of energies is a number of neighbours among the stored patterns.
+fn expect_perplexity(spec: &ProbeSpec, n_stored: usize) -> Result<()> {
+    let most = n_stored.saturating_sub(1);
+    ensure!(
+        spec.perplexity < most as f64,
+        "probe.perplexity: expected a number below {most} (task 1 has {n_stored} training images), got {} (10 by default)",
+        spec.perplexity
+    );
+    Ok(())
 }
 
 /// What is measured must be there in the schedule, each level once.

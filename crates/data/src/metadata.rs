@@ -18,6 +18,9 @@ pub(crate) const NAMES: [&str; 2] = ["metadata.jsonl", "metadata.csv"];
 /// The column of the captions, unless another one is asked for.
 pub(crate) const CAPTION: &str = "text";
 
+/// Columns that would hold captions, and would be passed over in silence.
+const LIKELY: [&str; 3] = ["caption", "captions", "prompt"];
+
 const FILE: &str = "file_name";
 const LABEL: &str = "label";
 /// Largest file, and longest caption, in bytes: what lies above is a mistake or an attack.
@@ -72,10 +75,21 @@ pub(crate) fn read(path: &Path, caption: Option<&str>) -> Result<Metadata, DataE
     if !(has(FILE) && is_enough) {
         let or_label = if caption.is_none() { " or `label`" } else { "" };
         let expected = format!("`{FILE}`, and `{column}`{or_label}");
-        let found: Vec<String> = columns.iter().map(|name| one_line(name)).collect();
+        let mut found: Vec<String> = columns.iter().map(|name| one_line(name)).collect();
+        if found.is_empty() {
+            found.push("none".into());
+        }
         let remedy =
             "write what is missing, or name the column of the captions (data.caption_column)";
         return Err(malformed(path, "columns", expected, found.join(", "), remedy));
+    }
+    if let Some(other) =
+        LIKELY.into_iter().find(|&name| caption.is_none() && !has(CAPTION) && has(name))
+    {
+        let expected = format!("captions in the column `{CAPTION}`, or data.caption_column");
+        let found = format!("a column `{other}`");
+        let remedy = "name that column in data.caption_column; latent.templates decide whether captions are told";
+        return Err(malformed(path, "columns", expected, found, remedy));
     }
     let (has_labels, has_captions) = (has(LABEL), has(column));
     let lines = records.into_iter().map(|record| line(path, record));
@@ -180,13 +194,11 @@ fn line(path: &Path, record: Record) -> Result<Line, DataError> {
     let caption = match record.caption {
         Value::Null => None,
         Value::String(text) if text.len() <= MAX_CAPTION => Some(text),
-        other => {
-            return Err(refused(
-                "caption",
-                &format!("a text of at most {MAX_CAPTION} bytes"),
-                &other,
-            ));
+        Value::String(text) => {
+            let found = Value::from(format!("one of {} bytes", text.len()));
+            return Err(refused("caption", &format!("at most {MAX_CAPTION} bytes"), &found));
         }
+        other => return Err(refused("caption", "a text", &other)),
     };
     Ok(Line { number, file, label, caption })
 }

@@ -26,7 +26,7 @@ pub fn at_perplexity(stored: &HopfieldEnergy, perplexity: f64) -> Result<f64> {
     let m = stored.patterns().dim(0)?;
     if !(perplexity > 1. && perplexity + 1. < m as f64) {
         bail!(
-            "perplexity: expected a number above 1 and below {} (the stored patterns less one), got {perplexity}",
+            "expected a number above 1 and below {} (the stored patterns less one), got {perplexity}",
             m - 1
         );
     }
@@ -40,9 +40,7 @@ pub fn at_perplexity(stored: &HopfieldEnergy, perplexity: f64) -> Result<f64> {
         .max(1e-300);
     let (mut low, mut high) = ((1e-9 / spread).ln(), (1e12 / spread).ln());
     if !(median(low.exp()) >= perplexity && median(high.exp()) <= perplexity) {
-        bail!(
-            "perplexity: no inverse temperature gives a median of {perplexity}; are many patterns equal?"
-        );
+        bail!("no inverse temperature gives a median of {perplexity}; are many patterns equal?");
     }
     for _ in 0..HALVINGS {
         let middle = 0.5 * (low + high);

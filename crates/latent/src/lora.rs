@@ -83,7 +83,7 @@ pub fn adapt(
     for target in &spec.targets {
         let one = LoraSpec { targets: vec![target.clone()], ..spec.clone() };
         let is_known = layers.iter().any(|layer| one.takes(layer));
-        let expected = "ends of the names of linear layers, such as to_q, to_out.0 or ff.net.2";
+        let expected = "ends of the names of linear layers inside the transformer blocks: to_q, to_k, to_v, to_out.0, ff.net.0.proj, ff.net.2 (convolutions are not adapted)";
         require("lora.targets", is_known && !target.is_empty(), expected, format!("`{target}`"))?;
     }
     require("lora.targets", !declarations.as_slice().is_empty(), "at least one", "none".into())?;

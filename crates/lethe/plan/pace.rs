@@ -5,9 +5,10 @@
 //! drawn out in a straight line.
 
 use super::machine;
-use crate::latent_system::{Latent, TextReader};
+use crate::latent_system::Latent;
 use crate::measure::denoiser;
 use crate::study::Study;
+use crate::text_reader::TextReader;
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 use lethe_candlex::params::ParamStore;

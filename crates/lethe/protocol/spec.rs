@@ -317,6 +317,22 @@ pub struct DiffusionSpec {
     pub parameterization: Parameterization,
 }
 
+impl std::fmt::Display for DiffusionSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let word = |value: serde_json::Result<serde_json::Value>| match value {
+            Ok(serde_json::Value::String(word)) => word,
+            _ => "unknown".into(),
+        };
+        let schedule = word(serde_json::to_value(self.schedule));
+        let predicted = word(serde_json::to_value(self.parameterization));
+        let Self { timesteps, beta_start, beta_end, .. } = self;
+        write!(
+            f,
+            "{schedule} noise, beta {beta_start} to {beta_end} over {timesteps} timesteps; the network predicts {predicted}"
+        )
+    }
+}
+
 impl Default for DiffusionSpec {
     fn default() -> Self {
         let ScheduleSpec { schedule, timesteps, beta_start, beta_end } = ScheduleSpec::default();

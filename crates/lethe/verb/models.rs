@@ -5,13 +5,16 @@ use anyhow::{Result, anyhow};
 use clap::{Args, Subcommand};
 use lethe::candlex::params::ParamStore;
 use lethe::candlex::rng::Seed;
+use lethe::candlex::weights::Loaded;
 use lethe::exit::{Fault, otherwise};
 use lethe::model::folder_of;
 use lethe::models::Manifest;
+use lethe::pipeline::diffusion_of;
+use lethe::protocol::DiffusionSpec;
 use lethe::verify::{Distance, Reference, Subject, compare};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -107,6 +110,8 @@ struct Finding {
     tensors: usize,
     parameters: usize,
     file_type: String,
+    /// The noise levels that its scheduler says, and what the network predicts.
+    process: Option<DiffusionSpec>,
     /// What lies around the network in a whole pipeline.
     parts: Vec<Part>,
     /// Relative error of everything that the reference holds.
@@ -122,12 +127,19 @@ struct Part {
     known_as: Option<String>,
     tensors: usize,
     parameters: usize,
+    file_type: String,
 }
 
 impl Part {
-    fn new(name: &'static str, store: &ParamStore, known: &[Manifest]) -> Self {
-        let known_as = known_as(store, known);
-        Self { name, known_as, tensors: store.len(), parameters: store.flat().elem_count() }
+    fn new(name: &'static str, loaded: &Loaded, known: &[Manifest]) -> Self {
+        let Loaded { store, file_type } = loaded;
+        Self {
+            name,
+            known_as: known_as(store, known),
+            tensors: store.len(),
+            parameters: store.flat().elem_count(),
+            file_type: file_type.clone(),
+        }
     }
 }
 
@@ -169,7 +181,7 @@ fn unpack(arguments: &Unpack) -> Result<()> {
 fn verify(arguments: &Verify) -> Result<()> {
     let folder = folder_of(&arguments.folder, arguments.like.as_deref())?;
     let network = Subject::read(&folder).map_err(otherwise(Fault::Untrustworthy))?;
-    let mut finding = finding(arguments, &network)?;
+    let mut finding = finding(arguments, &folder, &network)?;
     if let Some(path) = &arguments.reference {
         let errors =
             compare(&network, &mut Reference::open(path)?).map_err(otherwise(Fault::Data))?;
@@ -207,12 +219,12 @@ fn worst(errors: &[Distance]) -> Option<Distance> {
     errors.iter().max_by(|a, b| size(a).total_cmp(&size(b))).cloned()
 }
 
-fn finding(arguments: &Verify, network: &Subject) -> Result<Finding> {
+fn finding(arguments: &Verify, located: &Path, network: &Subject) -> Result<Finding> {
     let (store, known) = (&network.store, lethe::models::known()?);
     let mut parts = Vec::new();
     if let Some(around) = &network.surroundings {
-        parts.push(Part::new("vae", &around.vae.loaded.store, &known));
-        parts.push(Part::new("text_encoder", around.reader.weights(), &known));
+        parts.push(Part::new("vae", &around.vae.loaded, &known));
+        parts.push(Part::new("text_encoder", around.reader.loaded(), &known));
     }
     Ok(Finding {
         folder: arguments.folder.display().to_string(),
@@ -221,6 +233,7 @@ fn finding(arguments: &Verify, network: &Subject) -> Result<Finding> {
         tensors: store.len(),
         parameters: store.flat().elem_count(),
         file_type: network.file_type.clone(),
+        process: diffusion_of(located)?,
         parts,
         errors: None,
         worst: None,
@@ -235,16 +248,20 @@ fn tell(finding: &Finding) {
         .unwrap_or_default();
     say(&format!("{}: a {}{name}", finding.folder, finding.kind));
     let (tensors, parameters) = (finding.tensors, finding.parameters);
+    let part = if finding.parts.is_empty() { "" } else { "unet: " };
     say(&format!(
-        "all {tensors} tensors are there and finite: {parameters} parameters in {}",
+        "{part}all {tensors} tensors are there and finite: {parameters} parameters in {}",
         finding.file_type
     ));
-    for Part { name, known_as, tensors, parameters } in &finding.parts {
+    for Part { name, known_as, tensors, parameters, file_type } in &finding.parts {
         let known = known_as.as_ref().map(|name| format!(", the tensors of {name}"));
         let known = known.unwrap_or_default();
         say(&format!(
-            "{name}: all {tensors} tensors are there and finite: {parameters} parameters{known}"
+            "{name}: all {tensors} tensors are there and finite: {parameters} parameters in {file_type}{known}"
         ));
+    }
+    if let Some(process) = &finding.process {
+        say(&format!("scheduler: {process}"));
     }
     let Some(errors) = &finding.errors else { return };
     for Distance { name, relative_error } in errors {

@@ -102,8 +102,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// The picture's folder must be there before anything is drawn.
+/// The picture's folder must be there before anything is drawn, and its name that of a PNG.
 fn expect_place(out: &Path) -> Result<()> {
+    let is_png = out.extension().is_some_and(|end| end.eq_ignore_ascii_case("png"));
+    if !is_png || out.is_dir() {
+        let why = "expected the name of a file that ends in .png";
+        return Err(Fault::Usage.because(anyhow!("--out: {}: {why}", out.display())));
+    }
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
     match folder.filter(|folder| !folder.is_dir()) {
         None => Ok(()),
@@ -140,7 +145,8 @@ fn draw_pixels(arguments: &Arguments, located: &Path, device: &Device) -> Result
         parameterization,
     };
     let channels = network.config.out_channels;
-    let mut sheet = Sheet::blank((size, size), channels, COLUMNS, arguments.count);
+    let mut sheet =
+        Sheet::blank((size, size), channels, COLUMNS.min(arguments.count), arguments.count);
     let shape = [size, size, network.config.in_channels];
     for numbers in batches(arguments) {
         let images = draw(arguments, &denoiser, &numbers, &shape, device)?;
@@ -157,7 +163,12 @@ fn draw_texts(arguments: &Arguments, located: &Path, device: &Device) -> Result<
     texts.push(arguments.negative_prompt.clone());
     let (embeddings, n) = (painter.embed(&texts)?, arguments.prompts.len());
     let nothing = embeddings.narrow(0, n, 1)?;
-    let mut sheet = Sheet::blank((size, size), painter.channels(), COLUMNS, arguments.count);
+    let mut sheet = Sheet::blank(
+        (size, size),
+        painter.channels(),
+        COLUMNS.min(arguments.count),
+        arguments.count,
+    );
     for numbers in batches(arguments) {
         let of: Vec<u32> = numbers.iter().map(|&number| (number % n as u64) as u32).collect();
         let drawing = Drawing {

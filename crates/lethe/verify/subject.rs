@@ -1,8 +1,9 @@
 //! What is verified: a network with its numbers, and what lies around it in a whole pipeline.
 
-use crate::latent_system::{TextReader, expect_fitting};
+use crate::latent_system::expect_fitting;
 use crate::pipeline::{Ending, ending_of, locate, scheduler_of};
 use crate::system::AnyNetwork;
+use crate::text_reader::TextReader;
 use anyhow::Result;
 use candle_core::{DType, Device};
 use lethe_candlex::params::ParamStore;

@@ -63,6 +63,9 @@ fn in_file(path: &Path, error: PixelError) -> PixelError {
     }
 }
 
+/// What is read by itself; the rest is read as a part of its pipeline.
+const EXPECTED: &str = "UNet2DModel (of Stable Diffusion, give the folder of the whole pipeline)";
+
 /// The configuration at `path`.
 ///
 /// # Errors
@@ -79,7 +82,7 @@ pub fn read_config(path: &Path) -> Result<UNet2dConfig, PixelError> {
     match fields.get("_class_name").and_then(Value::as_str) {
         None | Some("UNet2DModel") => {}
         Some(other) => {
-            let (expected, got) = ("UNet2DModel".to_string(), other.to_string());
+            let (expected, got) = (EXPECTED.to_string(), other.to_string());
             let error = PixelError::Config { field: "_class_name", expected, got };
             return Err(in_file(path, error));
         }

@@ -17,7 +17,7 @@ pub enum TrainError {
     },
     /// A number that is not finite was born; nothing was updated with it.
     #[error(
-        "training diverged in task {task} at step {step}: {what} is not finite; the last good checkpoint is kept. Examples (id at timestep): {}. Try a lower training.learning_rate or a longer training.warm_up",
+        "training diverged in task {task} at step {step}: {what} is not finite; what was committed before is kept. Examples (id at timestep): {}. Try a lower training.learning_rate or a longer training.warm_up; at step 0 it is the weights that it started from, or the images",
         culprits(examples)
     )]
     Diverged {

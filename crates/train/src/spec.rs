@@ -132,7 +132,8 @@ impl TrainingSpec {
         require("later_steps", self.later_steps > 0, "at least 1", self.later_steps)?;
         let batch = (1..=1 << 20).contains(&self.batch);
         require("batch", batch, "1 to 1048576", self.batch)?;
-        require("parts", self.parts > 0, "at least 1", self.parts)?;
+        let parts = (1..=self.batch).contains(&self.parts);
+        require("parts", parts, "1 to training.batch", self.parts)?;
         require(
             "checkpoint_every",
             self.checkpoint_every > 0,

@@ -113,7 +113,12 @@ impl AutoencoderKlConfig {
             require(field, (1..=64).contains(&n), "1 to 64", n)?;
         }
         let scale = self.scaling_factor;
-        require("scaling_factor", scale.is_finite() && scale > 0., "a positive number", scale)?;
+        require(
+            "scaling_factor",
+            (1e-6..=1e6).contains(&scale),
+            "a number from 1e-6 to 1e6",
+            scale,
+        )?;
         let groups = self.norm_num_groups;
         for &width in &self.block_out_channels {
             let bounded = (1..=1 << 16).contains(&width);
