@@ -133,7 +133,8 @@ fn adapters_are_trained_alone_and_added_into_a_whole_model() {
     let weights = "unet/diffusion_pytorch_model.safetensors";
     let (mut before, mut after) =
         (open(&place.path("base/model").join(weights)), open(&kept.join(weights)));
-    let adapters = open(&kept.join("lora/pytorch_lora_weights.safetensors"));
+    let mut adapters = open(&kept.join("lora/pytorch_lora_weights.safetensors"));
+    let mut trained = open(&kept.join("training/adapters.safetensors"));
     let values = |file: &mut WeightFile, name: &str| {
         file.tensor(name).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap()
     };
@@ -149,7 +150,10 @@ fn adapters_are_trained_alone_and_added_into_a_whole_model() {
         moved += usize::from(differs);
         if is_adapted {
             let (a, b) = (adapters.tensor(&up.replace("lora_B", "lora_A")), adapters.tensor(&up));
-            let more = (b.unwrap().matmul(&a.unwrap()).unwrap() * 2.).unwrap();
+            // diffusers knows no alpha beside the numbers: 4 / 2 is in B already.
+            let more = b.unwrap().matmul(&a.unwrap()).unwrap();
+            let doubled: Vec<f64> = values(&mut trained, &up).iter().map(|b| 2. * b).collect();
+            assert_eq!(values(&mut adapters, &up), doubled);
             let sum = (before.tensor(name).unwrap() + more).unwrap();
             let off = (sum - after.tensor(name).unwrap()).unwrap().abs().unwrap().max_all();
             assert!(off.unwrap().to_scalar::<f64>().unwrap() <= 1e-6, "{name}");

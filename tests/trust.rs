@@ -125,7 +125,10 @@ fn an_edit_that_was_recorded_and_not_written_is_taken_up() {
     let protocol = place.path("run").join("protocol.toml");
     let before = fs::read(&protocol).unwrap();
     let clip = ["training.clip=2.0"];
-    let allowed = ["--allow-change", "training.clip"];
+    let words = fail(place.run(SMALL, "run", &clip).args(["--allow-change", "training.clip"]), 64);
+    assert!(words.contains("the run is finished"), "{words}");
+    let clip = ["training.clip=2.0", "seeds=[7, 8]"];
+    let allowed = ["--allow-change", "training.clip", "--allow-change", "seeds"];
     succeed(place.run(SMALL, "run", &clip).args(allowed));
     let page = fs::read(place.path("run/report.html")).unwrap();
     fs::write(&protocol, before).unwrap();

@@ -206,7 +206,7 @@ fn encoded(
         let meter = Meter::new(ids.len() as f64);
         let (mut means, mut deviations) = (Vec::new(), Vec::new());
         let interrupt = Interrupt::of_process();
-        for ids in ids.chunks(BATCH) {
+        for ids in ids.chunks(at_once(images)) {
             interrupt.check()?;
             let pixels = to_tensor(images, ids, &[], device)?;
             let (mean, deviation) = encoder.vae.latents(&encoder.loaded.store, &pixels)?;
@@ -226,6 +226,12 @@ fn encoded(
     Ok((mean, deviation))
 }
 
+/// Images encoded at once: [`BATCH`] of 512x512, fewer of larger ones, as memory grows with their pixels.
+fn at_once(images: &ImageSet) -> usize {
+    let shape = images.shape();
+    (BATCH * 512 * 512 / (shape.width * shape.height).max(1)).clamp(1, BATCH)
+}
+
 /// What the text encoder makes of `prompts`, [texts, tokens, channels].
 fn embedded(
     root: &Path,
@@ -234,10 +240,19 @@ fn embedded(
     extent: Extent,
     device: &Device,
 ) -> Result<Tensor> {
+    // All that the tokenizer reads.
+    const TOKENIZER: [&str; 6] = [
+        "vocab.json",
+        "merges.txt",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+    ];
     let key = extent.key(|| {
         let (places, stem) = ([root.join("tokenizer"), root.join("text_encoder")], "model");
         let mut key = Key::new("texts");
-        for name in ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"] {
+        for name in TOKENIZER {
             let path = places[0].join(name);
             if path.exists() {
                 key.file(&path)?;

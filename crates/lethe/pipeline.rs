@@ -18,6 +18,9 @@ use serde::Deserialize;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
+/// Where diffusers looks for adapters.
+const ADAPTERS: &str = "lora/pytorch_lora_weights.safetensors";
+
 /// A task's result as a pipeline: `model_index.json`, `scheduler/`, `unet/` with the numbers of `store`, and whatever else
 /// the pipeline that it started from holds. Adapters lie beside it by themselves, and are added into its U-Net.
 ///
@@ -61,6 +64,10 @@ fn latent_files(study: &Study, latent: &Latent, store: &ParamStore) -> Result<Fi
         None => Content::store(store),
         Some(spec) => {
             files.push((study.system.result_file().into(), Content::store(store)));
+            files.push((
+                ADAPTERS.into(),
+                Content::Tensors(lethe_latent::lora::exported(store, spec)?),
+            ));
             Content::Tensors(lethe_latent::lora::merged(store, spec)?)
         }
     };
@@ -127,10 +134,32 @@ pub fn locate(path: &Path) -> Result<PathBuf> {
     }
 }
 
+/// The schedulers of diffusers whose noise levels follow from betas.
+const SCHEDULERS: [&str; 16] = [
+    "DDPMScheduler",
+    "DDIMScheduler",
+    "PNDMScheduler",
+    "LMSDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "DPMSolverSDEScheduler",
+    "DEISMultistepScheduler",
+    "UniPCMultistepScheduler",
+    "DDIMInverseScheduler",
+    "LCMScheduler",
+];
+
 /// The fields of diffusers' `scheduler_config.json` that say the noise levels.
 #[derive(Deserialize)]
 #[serde(default)]
 struct SchedulerConfig {
+    #[serde(rename = "_class_name")]
+    class: Option<String>,
     beta_schedule: String,
     beta_start: f64,
     beta_end: f64,
@@ -150,6 +179,7 @@ impl Default for SchedulerConfig {
         let ScheduleSpec { timesteps, beta_start, beta_end, .. } = ScheduleSpec::default();
         let (beta_schedule, prediction_type) = ("linear".into(), "epsilon".into());
         Self {
+            class: None,
             beta_schedule,
             beta_start,
             beta_end,
@@ -260,6 +290,10 @@ pub fn diffusion_of(path: &Path) -> Result<Option<DiffusionSpec>> {
     let Some((file, config)) = config_of(path)? else { return Ok(None) };
     let fault =
         |reason: String| Fault::Untrustworthy.because(anyhow!("{}: {reason}", file.display()));
+    if let Some(class) = config.class.as_deref().filter(|class| !SCHEDULERS.contains(class)) {
+        let expected = SCHEDULERS.join(", ");
+        return Err(fault(format!("_class_name: expected one of {expected}, got {class}")));
+    }
     if config.trained_betas.is_some() || config.rescale_betas_zero_snr {
         let reason = "trained_betas and rescale_betas_zero_snr are not known; expected neither";
         return Err(fault(reason.into()));

@@ -83,6 +83,7 @@ pub fn plan(
     let inner = if steps > 0 { temporary.path().join("model") } else { folder.join("model") };
     let making = Place { folder: &inner, interrupt };
     let study = Study::sketch(hurried(&spec, steps), device, Some(making))?;
+    study.expect_perplexity()?;
     let work = work::count(&study)?;
     let model = if steps > 0 { room::below(&inner) } else { 0 };
     let mut plan = Plan {
@@ -94,7 +95,7 @@ pub fn plan(
         memory_available: available,
         disk: room::disk(&study, &work, model)?,
         disk_available: machine::free_disk(folder)?,
-        notes: crate::remarks::remarks(&study.spec, &study.device),
+        notes: crate::remarks::remarks(&study.spec, study.images.classes(), &study.device),
         obstacles: Vec::new(),
     };
     let least = sum(&plan.memory);

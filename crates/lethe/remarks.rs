@@ -1,12 +1,21 @@
 //! What a protocol's author should know before a run begins: nothing is wrong, and yet it may not be what was meant.
 
-use crate::protocol::ProtocolSpec;
+use crate::protocol::{LatentSpec, ProtocolSpec};
 use candle_core::Device;
 use lethe_train::{Precision, TrainingSpec};
 
 /// Each in a line.
-pub fn remarks(spec: &ProtocolSpec, device: &Device) -> Vec<String> {
+pub fn remarks(spec: &ProtocolSpec, classes: &[String], device: &Device) -> Vec<String> {
     let mut all: Vec<String> = warm_up(&spec.training).into_iter().collect();
+    let says_class = |latent: &LatentSpec| {
+        latent.templates.iter().flatten().any(|template| template.contains("{class}"))
+    };
+    let are_numbers = classes.iter().all(|name| name.parse::<u64>().is_ok());
+    if are_numbers && spec.latent.as_ref().is_some_and(says_class) {
+        all.push(
+            "latent.templates: the classes of these data have numbers for names; data.classes gives them words".into(),
+        );
+    }
     if device.is_cpu() && spec.training.precision != Precision::F32 {
         all.push(
             "training.precision: shorter numbers save time and memory on a GPU; on a processor they do not".into(),

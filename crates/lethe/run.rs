@@ -42,7 +42,9 @@ pub fn run(
 ) -> Result<PathBuf> {
     // First, so that what is wrong with the data leaves no folder behind.
     let chosen = choose_temperatures(study)?;
-    remarks(&study.spec, &study.device).iter().for_each(|remark| note(remark));
+    remarks(&study.spec, study.images.classes(), &study.device)
+        .iter()
+        .for_each(|remark| note(remark));
     let mut session = Session::open(folder, study, allowed)?;
     study.probed.save(folder.join("examples.json"))?;
     let chosen = provenance::keep(&session, manifest(study, &chosen))?.inverse_temperatures;
@@ -77,6 +79,7 @@ fn finish(study: &Study, session: &Session) -> Result<PathBuf> {
 /// # Errors
 /// When no inverse temperature gives the perplexity.
 pub fn choose_temperatures(study: &Study) -> Result<InverseTemperatures> {
+    study.expect_perplexity()?;
     let perplexity = study.spec.probe.perplexity;
     let stored = stored_of(study, 1)?;
     let usage =

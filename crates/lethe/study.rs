@@ -13,7 +13,7 @@ use crate::prompts::told;
 use crate::protocol::{DiffusionSpec, ModelSpec, ProbeSpec, ProtocolSpec, resolved_text};
 use crate::select::expect_measured;
 use crate::system::System;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::Device;
 use lethe_candlex::params::ParamStore;
 use lethe_candlex::rng::Seed;
@@ -100,7 +100,6 @@ impl Study {
         let text = resolved_text(&spec)?;
         let stream = task_stream(&spec, &images, &plan.groups(images.classes().len() as u32)?)?;
         let capacity = replay.capacity(&stream)?;
-        expect_perplexity(&spec.probe, stream.task(1)?.train().len())?;
         let probed = probed(&spec, &stream, &images)?;
         let system = system(&spec, &images, &stream, extent, &device, making)?;
         if let Some(path) = &system.pretrained {
@@ -208,6 +207,21 @@ impl Study {
     /// When there is no such task.
     pub fn train_ids(&self, task: u32) -> Result<Vec<u64>> {
         Ok(plain(self.stream.task(task)?.train()))
+    }
+
+    /// The perplexity of energies is a number of neighbours among the stored patterns: refuses one beyond them.
+    ///
+    /// # Errors
+    /// Names the field.
+    pub fn expect_perplexity(&self) -> Result<()> {
+        let (n_stored, asked) = (self.train_ids(1)?.len(), self.spec.probe.perplexity);
+        let most = n_stored.saturating_sub(1);
+        if asked < most as f64 {
+            return Ok(());
+        }
+        Err(Fault::Usage.because(anyhow!(
+            "probe.perplexity: expected a number below {most} (task 1 has {n_stored} training images), got {asked} (10 by default)"
+        )))
     }
 
     /// Held-out ids of one task.
@@ -352,17 +366,6 @@ fn task_stream(
         );
     }
     Ok(stream)
-}
-
-/// Before anything is computed: the perplexity of energies is a number of neighbours among the stored patterns.
-fn expect_perplexity(spec: &ProbeSpec, n_stored: usize) -> Result<()> {
-    let most = n_stored.saturating_sub(1);
-    ensure!(
-        spec.perplexity < most as f64,
-        "probe.perplexity: expected a number below {most} (task 1 has {n_stored} training images), got {} (10 by default)",
-        spec.perplexity
-    );
-    Ok(())
 }
 
 /// What is measured must be there in the schedule, each level once.

@@ -76,7 +76,7 @@ impl System {
     /// The file of a checkpoint in which a task's result lies.
     pub fn result_file(&self) -> &'static str {
         if self.base.is_some() {
-            "lora/pytorch_lora_weights.safetensors"
+            "training/adapters.safetensors"
         } else {
             "unet/diffusion_pytorch_model.safetensors"
         }

@@ -21,7 +21,8 @@ mod walks;
 
 pub use subject::{Subject, Surroundings};
 
-use anyhow::{Context, Result, bail, ensure};
+use crate::exit::Fault;
+use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{DType, Tensor};
 use lethe_candlex::tape::{Gradients, Tape, Value};
 use lethe_candlex::weights::WeightFile;
@@ -61,10 +62,10 @@ impl Reference {
     pub fn open(path: &Path) -> Result<Self> {
         let file = WeightFile::open(path)?;
         if let Some(name) = file.names().find(|name| !is_known(name)) {
-            bail!(
+            return Err(Fault::Data.because(anyhow!(
                 "{}: `{name}` is no name that verification knows (see `lethe models verify --help`)",
                 path.display()
-            );
+            )));
         }
         Ok(Self { file })
     }
@@ -176,12 +177,18 @@ fn told(reference: &mut Reference, n: usize, dtype: DType) -> Result<Told> {
 impl Batch {
     fn read(reference: &mut Reference, dtype: DType) -> Result<Self> {
         let timesteps = reference.numbers("unet.t")?;
-        Ok(Self {
-            x: reference.image("unet.x", dtype)?,
-            noise: reference.image("unet.noise", dtype)?,
-            told: told(reference, timesteps.len(), dtype)?,
-            timesteps,
-        })
+        let x = reference.image("unet.x", dtype)?;
+        // Without what follows from a gradient, the output alone is compared.
+        let has_steps = reference.file.names().any(|name| {
+            ["unet.grad.", "unet.after", "unet.ema", "unet.losses", "unet.gradient_norms"]
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+        });
+        let noise = match reference.has("unet.noise") || has_steps {
+            true => reference.image("unet.noise", dtype)?,
+            false => x.zeros_like()?,
+        };
+        Ok(Self { noise, told: told(reference, timesteps.len(), dtype)?, x, timesteps })
     }
 
     fn pass(&self) -> Pass<'_> {
@@ -192,7 +199,14 @@ impl Batch {
     fn step(&self, network: &Subject) -> Result<(Tensor, f64, Gradients)> {
         let tape = Tape::recording(&network.store);
         let x = Value::constant(self.x.clone());
-        let output = network.network.forward(&tape, &x, &self.timesteps, &self.pass())?;
+        let output = network.network.forward(&tape, &x, &self.timesteps, &self.pass());
+        let output = output.with_context(|| {
+            format!(
+                "the network does not take unet.x (as [batch, height, width, channels] {:?}) with {} numbers in unet.t and what it is told",
+                self.x.dims(),
+                self.timesteps.len()
+            )
+        })?;
         let tensor = output.tensor().clone();
         let loss = denoising_loss(&tensor, &self.noise, &vec![1.; self.timesteps.len()])?;
         let gradients = tape.backward(&output, loss.gradient)?;

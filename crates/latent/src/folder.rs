@@ -220,7 +220,11 @@ pub fn other_files(root: &Path) -> Result<Vec<(String, PathBuf)>, LatentError> {
                 .iter()
                 .any(|end| path.extension().is_some_and(|extension| extension == *end));
             if let (Some(name), true, true) = (name, is_wanted, path.is_file()) {
-                files.push((format!("{part}/{name}"), path));
+                // A variant in half precision goes by the common name, which is looked for first; beside it, it is not needed.
+                let common = name.replace(".fp16.", ".");
+                if common == name || !folder.join(&common).exists() {
+                    files.push((format!("{part}/{common}"), path));
+                }
             }
         }
     }

@@ -90,6 +90,19 @@ pub fn adapt(
     Ok(declarations)
 }
 
+/// The adapters as `load_lora_weights` of diffusers takes them, which knows no alpha beside the numbers: A and scale · B.
+///
+/// # Errors
+/// Those of candle.
+pub fn exported(store: &ParamStore, spec: &LoraSpec) -> candle_core::Result<Vec<(String, Tensor)>> {
+    let scaled = |(name, tensor): (&str, &Tensor)| {
+        let is_up = name.ends_with(".lora_B.weight");
+        let tensor = if is_up { (tensor * spec.scale())? } else { tensor.clone() };
+        Ok((name.to_string(), tensor))
+    };
+    store.iter().map(scaled).collect()
+}
+
 /// The network's own parameters with the adapters added in, by name, in their order: W + scale · B·A.
 ///
 /// # Errors

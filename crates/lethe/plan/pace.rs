@@ -5,6 +5,7 @@
 //! drawn out in a straight line.
 
 use super::machine;
+use crate::interrupt::Interrupt;
 use crate::latent_system::Latent;
 use crate::measure::denoiser;
 use crate::study::Study;
@@ -16,7 +17,7 @@ use lethe_candlex::rng::Seed;
 use lethe_continual::{Batch, ExampleId};
 use lethe_probe::Examples;
 use lethe_probe::reconstruction::Reconstruction;
-use lethe_train::{Inputs, Job, Trainer, to_tensor};
+use lethe_train::{Inputs, Job, Trainer, TrainingSpec, to_tensor};
 use std::time::Instant;
 
 /// Seconds that one kind of work may be measured for, in about.
@@ -78,19 +79,21 @@ pub fn measured(study: &Study, available: Option<u64>) -> Result<Paces> {
 fn network(study: &Study, inputs: &dyn Inputs, available: Option<u64>) -> Result<(Pace, Pace)> {
     let seed = Seed(study.spec.seeds[0]);
     let (network, process) = (&study.system.network, &study.process);
-    let job = Job { network, process, inputs, spec: &study.spec.training, seed, task: 1 };
-    let mut trainer = Trainer::start(job, study.initial(seed)?)?;
     let largest = study.mixture.new_per_batch() + study.mixture.replay_per_batch();
-    // What a step holds at once is a part of its batch.
+    // What a step holds at once is a part of its batch; two parts show what each takes.
     let parts = (study.spec.training.parts as usize).clamp(1, largest);
+    let shown = parts.min(2);
+    let spec = TrainingSpec { parts: shown as u64, ..study.spec.training.clone() };
+    let job = Job { network, process, inputs, spec: &spec, seed, task: 1 };
+    let mut trainer = Trainer::start(job, study.initial(seed)?)?;
     let step = climb(largest.div_ceil(parts), available, |n| {
-        let new = study.seen((n * parts).min(largest)).into_iter().map(ExampleId).collect();
+        let new = study.seen((n * shown).min(largest)).into_iter().map(ExampleId).collect();
         trainer.step(&Batch { new, replayed: Vec::new() })?;
         Ok(study.device.synchronize()?)
     })?;
     let evaluation =
         trainer.with_result(|store| evaluation(study, inputs, available, seed, store))??;
-    Ok((Pace { each: step.each / parts as f64, ..step }, evaluation))
+    Ok((Pace { each: step.each / shown as f64, ..step }, evaluation))
 }
 
 fn evaluation(
@@ -180,6 +183,7 @@ fn beyond(one: Rung, two: Rung, n: usize) -> Rung {
 
 /// The first time is not counted where others can follow: it takes its memory from the system.
 fn rung(n: usize, work: &mut impl FnMut(usize) -> Result<()>) -> Result<Rung> {
+    Interrupt::of_process().check()?;
     machine::forget_peak();
     let mut timed = || -> Result<f64> {
         let start = Instant::now();
