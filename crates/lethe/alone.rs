@@ -2,7 +2,7 @@
 
 use crate::exit::{Fault, otherwise};
 use crate::interrupt::Interrupt;
-use crate::learn::{Lesson, Place, TaskState, Witness, result};
+use crate::learn::{Lesson, Of, Place, TaskState, Witness, result};
 use crate::measure::{Measuring, denoiser};
 use crate::meter::Meter;
 use crate::provenance;
@@ -72,6 +72,12 @@ impl Lonely<'_> {
         expect_measured("--arm", arm).map_err(otherwise(Fault::Usage))?;
         // Before the folder is begun, so that what is wrong with it leaves nothing behind.
         let origin = from.map(|from| self.origin(arm.name(), from)).transpose()?;
+        if out.join("run.json").exists() {
+            return Err(Fault::Usage.because(anyhow!(
+                "--out: {}: it is the folder of a whole run, which `lethe run` goes on with; give another",
+                out.display()
+            )));
+        }
         let mut session = Session::open(out, study, &[])?;
         let begun = checkpoint::latest(out)?.map(|found| found.state::<TaskState>()).transpose()?;
         let buffer = match begun {
@@ -148,7 +154,7 @@ impl Lonely<'_> {
         }
         if let Some(found) = checkpoint::latest(path)? {
             self.expect_process(found.path())?;
-            let (store, state) = result(self.study, None, path)?;
+            let (store, state) = result(self.study, Of::Folder(path))?;
             return Ok((store, Some(state)));
         }
         self.expect_process(path)?;

@@ -130,6 +130,15 @@ pub fn grows(changes: &[Change]) -> bool {
 /// # Errors
 /// Says what changed and what to do: begin another run, or allow what may change.
 pub fn expect_allowed(protocol: &Path, changes: &[Change], allowed: &[String]) -> Result<()> {
+    let is_field =
+        |name: &&String| !MAY_CHANGE.contains(&name.as_str()) && !MAY_GROW.contains(&name.as_str());
+    if let Some(other) = allowed.iter().find(is_field) {
+        return Err(Fault::Usage.because(anyhow!(
+            "--allow-change {other}: expected one of {}, {}",
+            MAY_CHANGE.join(", "),
+            MAY_GROW.join(", ")
+        )));
+    }
     let fixed: Vec<&str> =
         changes.iter().filter(|c| !may_be(c)).map(|c| c.field.as_str()).collect();
     let missing: Vec<&str> = changes

@@ -1,12 +1,13 @@
 //! Whether a run is complete, and every file of it as it was written: what one asks before believing its numbers.
 
-use crate::exit::{Fault, in_words};
+use crate::exit::{Fault, fault_of, in_words};
 use crate::hold;
 use crate::learn::{Place, TaskState};
-use crate::progress::Progress;
+use crate::progress::{Contents, Progress};
 use anyhow::{Context, Result, anyhow, ensure};
 use lethe_ledger::{
-    ExampleTable, Ledger, Measurement, RunManifest, TrainingLog, TrainingRecord, write_parquet,
+    ExampleTable, Ledger, Measurement, RunManifest, TrainingLog, TrainingRecord, durable,
+    write_parquet,
 };
 use lethe_train::checkpoint;
 use std::fs;
@@ -62,9 +63,14 @@ pub fn check(folder: &Path, tell: impl Fn(&str)) -> Result<()> {
     })?;
     let missing = missing(&manifest, &progress);
     let looking = Looking { folder, manifest, progress, is_complete: missing.is_empty() };
-    let mut damages = 0;
+    let (mut damages, mut unseen) = (0, 0);
     let mut told = |what: &str, outcome: Result<String>| match outcome {
         Ok(words) => tell(&format!("ok   {what}: {words}")),
+        // Nothing is said of what could not be looked at.
+        Err(error) if fault_of(&error) == Fault::Disk => {
+            unseen += 1;
+            tell(&format!("?    {what}: {}", in_words(&error)));
+        }
         Err(error) => {
             damages += 1;
             tell(&format!("BAD  {what}: {}", in_words(&error)));
@@ -80,11 +86,17 @@ pub fn check(folder: &Path, tell: impl Fn(&str)) -> Result<()> {
         told("report.html and tables", looking.report());
     }
     for stray in looking.strays()? {
-        tell(&format!("note {stray}: no file of this run"));
+        tell(&format!("note {}: no file of this run", stray.escape_debug()));
     }
     if damages > 0 {
         return Err(Fault::Untrustworthy.because(anyhow!(
             "{}: {damages} of the above are not as they were written",
+            folder.display()
+        )));
+    }
+    if unseen > 0 {
+        return Err(Fault::Disk.because(anyhow!(
+            "{}: {unseen} of the above could not be looked at",
             folder.display()
         )));
     }
@@ -178,6 +190,7 @@ impl Looking<'_> {
 
     fn ledger(&self) -> Result<String> {
         self.expect_length("ledger.jsonl", self.progress.journals.ledger)?;
+        self.progress.expect_contents(self.folder)?;
         let measurements = self.measurements()?;
         let numbers: usize = measurements.iter().map(|one| one.values.len()).sum();
         Ok(format!("{numbers} numbers in {} lines", measurements.len()))
@@ -195,11 +208,22 @@ impl Looking<'_> {
         Ok(format!("{}, as they were drawn", self.progress.images.len()))
     }
 
+    /// What an unfinished lesson goes on from is of this run, and the journals hold what it has written.
+    fn expect_begun(&self, place: &Place) -> Result<()> {
+        let Some(found) = checkpoint::furthest(&place.folder(self.folder))? else { return Ok(()) };
+        let state: TaskState = found.state()?;
+        state.expect(place, &self.progress.data, &found)?;
+        let is_known = self.progress.protocols().any(|known| known == state.protocol);
+        ensure!(is_known, "{}: it is of another protocol", found.path().display());
+        Contents::of(self.folder, state.journals).map(drop)
+    }
+
     /// Every finished lesson left one, whole, and of this run.
     fn checkpoints(&self) -> Result<String> {
         let mut whole = 0;
         for Expected { place, stages: [trained, _] } in lessons(&self.manifest) {
             if !self.progress.done.contains(&trained) {
+                self.expect_begun(&place)?;
                 continue;
             }
             let folder = place.folder(self.folder);
@@ -248,6 +272,7 @@ impl Looking<'_> {
         let again = temporary.path().join("ledger.parquet");
         write_parquet(&again, &self.manifest, &examples, &self.measurements()?)?;
         let path = self.folder.join("ledger.parquet");
+        durable::expect_file(&path)?;
         let kept = fs::read(&path).with_context(|| path.display().to_string())?;
         ensure!(
             kept == fs::read(&again)?,

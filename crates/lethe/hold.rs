@@ -31,9 +31,7 @@ pub fn hold(folder: &Path) -> Result<Hold> {
         Fault::Held.because(anyhow!("{}: cannot create: {error}", folder.display()))
     })?;
     let path = folder.join("lock");
-    if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
-        return Err(Fault::Held.because(anyhow!("{}: it is not a file", path.display())));
-    }
+    expect_own(&path)?;
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true).create(true).truncate(false);
     let mut file = options.open(&path).map_err(|error| {
@@ -58,9 +56,24 @@ pub fn hold(folder: &Path) -> Result<Hold> {
 /// # Errors
 /// When another process holds it.
 pub fn expect_free(folder: &Path) -> Result<()> {
-    match File::open(folder.join("lock")) {
+    let path = folder.join("lock");
+    expect_own(&path)?;
+    match File::open(path) {
         Ok(mut file) => lock(folder, &mut file, FlockOperation::NonBlockingLockShared),
         Err(_) => Ok(()),
+    }
+}
+
+/// A lock is a file of the run's own: what is behind a link would be emptied, a pipe would be waited for.
+fn expect_own(path: &Path) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let is_own = |found: &fs::Metadata| found.is_file() && found.nlink() == 1;
+    match fs::symlink_metadata(path) {
+        Ok(found) if !is_own(&found) => Err(Fault::Held.because(anyhow!(
+            "{}: it is not a file of this folder alone; take it away",
+            path.display()
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -83,7 +96,7 @@ fn holder(file: &mut File) -> String {
     const LONGEST: u64 = 200;
     let mut name = Vec::new();
     let _ = file.take(LONGEST).read_to_end(&mut name);
-    String::from_utf8_lossy(&name).trim().to_string()
+    String::from_utf8_lossy(&name).trim().escape_default().to_string()
 }
 
 fn sign(file: &mut File) -> std::io::Result<()> {

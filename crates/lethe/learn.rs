@@ -1,7 +1,7 @@
 //! One task of one arm: trained to its last step, from its last checkpoint where there is one.
 
 use crate::interrupt::Interrupt;
-use crate::progress::Offsets;
+use crate::progress::{Offsets, Progress};
 use crate::session::Session;
 use crate::study::Study;
 use crate::system::AnyNetwork;
@@ -307,15 +307,24 @@ pub fn words(seed: Seed) -> impl Fn(DrawKey) -> Box<dyn FnMut() -> u64> {
     }
 }
 
+/// Whose checkpoint is asked for.
+#[derive(Clone, Copy)]
+pub enum Of<'a> {
+    /// That of a place in the folder of a run: it must belong to both.
+    Run(&'a Path, &'a Place),
+    /// Whatever was learned in a folder.
+    Folder(&'a Path),
+}
+
 /// The checkpoint of a finished task, read through, and what it remembers.
 ///
 /// # Errors
 /// When there is none, or it is damaged, or it was written for another task, another step or other data.
-pub fn finished(
-    study: &Study,
-    place: Option<&Place>,
-    folder: &Path,
-) -> Result<(Checkpoint, TaskState)> {
+pub fn finished(study: &Study, of: Of) -> Result<(Checkpoint, TaskState)> {
+    let folder = match of {
+        Of::Run(folder, place) => &place.folder(folder),
+        Of::Folder(folder) => folder,
+    };
     let untrustworthy = |error| crate::exit::Fault::Untrustworthy.because(error);
     let found = checkpoint::latest(folder)?.ok_or_else(|| {
         untrustworthy(anyhow!(
@@ -324,8 +333,17 @@ pub fn finished(
         ))
     })?;
     let state: TaskState = found.state()?;
-    let of_place = place.unwrap_or(&state.place);
-    state.expect(of_place, &study.images.digest(), &found).map_err(untrustworthy)?;
+    let data = study.images.digest();
+    match of {
+        Of::Folder(_) => state.expect(&state.place, &data, &found).map_err(untrustworthy)?,
+        Of::Run(folder, place) => {
+            state.expect(place, &data, &found).map_err(untrustworthy)?;
+            let progress = Progress::read(folder)?;
+            let is_known = progress.protocols().any(|known| known == state.protocol);
+            let expected = if is_known { &state.protocol } else { &progress.protocol };
+            expect_same("protocol", &state.protocol, expected, &found).map_err(untrustworthy)?;
+        }
+    }
     Ok((found, state))
 }
 
@@ -333,12 +351,8 @@ pub fn finished(
 ///
 /// # Errors
 /// As [`finished`], and when the weights do not fit the network.
-pub fn result(
-    study: &Study,
-    place: Option<&Place>,
-    folder: &Path,
-) -> Result<(ParamStore, TaskState)> {
-    let (found, state) = finished(study, place, folder)?;
+pub fn result(study: &Study, of: Of) -> Result<(ParamStore, TaskState)> {
+    let (found, state) = finished(study, of)?;
     let path = found.path().join(study.system.result_file());
     Ok((study.system.load(&path, &study.device)?, state))
 }

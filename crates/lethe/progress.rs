@@ -7,11 +7,11 @@ use lethe_ledger::{digest, durable};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::Path;
 
 /// Format of the file.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// What is finished.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,13 +33,55 @@ pub struct Progress {
     pub done: Vec<String>,
     /// Lengths of the journals after the last of them.
     pub journals: Offsets,
+    /// Digests of the journals to these lengths.
+    pub contents: Contents,
     /// Digests of the images that they left, by their places in the folder.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub images: BTreeMap<String, String>,
 }
 
+/// What both journals held, by its digests: every line has one of its own, and could be another run's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Contents {
+    /// Of the ledger.
+    pub ledger: String,
+    /// Of the training log.
+    pub training: String,
+}
+
+impl Contents {
+    /// Of the journals in `folder`, so far as they are `committed`.
+    ///
+    /// # Errors
+    /// When one is shorter, or cannot be read.
+    pub fn of(folder: &Path, committed: Offsets) -> Result<Self> {
+        Ok(Self {
+            ledger: digest_of(&folder.join("ledger.jsonl"), committed.ledger)?,
+            training: digest_of(&folder.join("training.jsonl"), committed.training)?,
+        })
+    }
+}
+
+/// Digest of the first `length` bytes of `path`.
+fn digest_of(path: &Path, length: u64) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    if length > 0 {
+        durable::expect_file(path).map_err(|error| Fault::Untrustworthy.because(error))?;
+        let file = fs::File::open(path).with_context(|| path.display().to_string())?;
+        let found = std::io::copy(&mut file.take(length), &mut hasher)
+            .with_context(|| path.display().to_string())?;
+        if found < length {
+            let reason =
+                format!("expected {length} bytes, which the run has committed, got {found}");
+            return Err(untrustworthy(path, &reason));
+        }
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
 /// Lengths of both journals in bytes: what a checkpoint remembers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Offsets {
     /// Of the ledger.
@@ -117,6 +159,26 @@ impl Progress {
         [self.protocol.as_str()].into_iter().chain(earlier)
     }
 
+    /// The journals hold what finished stages wrote.
+    ///
+    /// # Errors
+    /// Names the first that does not.
+    pub fn expect_contents(&self, folder: &Path) -> Result<()> {
+        let found = Contents::of(folder, self.journals)?;
+        let pairs = [
+            ("ledger.jsonl", &found.ledger, &self.contents.ledger),
+            ("training.jsonl", &found.training, &self.contents.training),
+        ];
+        for (name, found, kept) in pairs {
+            if found != kept {
+                let reason =
+                    "it does not hold what the run has committed, which may be another run's lines";
+                return Err(untrustworthy(&folder.join(name), reason));
+            }
+        }
+        Ok(())
+    }
+
     /// The images that finished stages left are there as they were drawn.
     ///
     /// # Errors
@@ -143,31 +205,5 @@ pub fn expect_committed(folder: &Path) -> Result<()> {
     if !folder.join("progress.json").exists() {
         return Ok(());
     }
-    let Offsets { ledger, training } = Progress::load(folder)?.journals;
-    for (name, length) in [("ledger.jsonl", ledger), ("training.jsonl", training)] {
-        let path = folder.join(name);
-        let found = fs::metadata(&path).map_or(0, |found| found.len());
-        if found < length {
-            let reason =
-                format!("expected {length} bytes, which the run has committed, got {found}");
-            return Err(untrustworthy(&path, &reason));
-        }
-        if length > 0 && last_byte(&path, length)? != b'\n' {
-            let reason =
-                format!("expected a line to end at byte {length}, where the run was committed");
-            return Err(untrustworthy(&path, &reason));
-        }
-    }
-    Ok(())
-}
-
-/// The last of the first `length` bytes of a file.
-fn last_byte(path: &Path, length: u64) -> Result<u8> {
-    let read = || -> std::io::Result<u8> {
-        let (mut file, mut byte) = (fs::File::open(path)?, [0]);
-        file.seek(SeekFrom::Start(length - 1))?;
-        file.read_exact(&mut byte)?;
-        Ok(byte[0])
-    };
-    read().with_context(|| path.display().to_string())
+    Progress::load(folder)?.expect_contents(folder)
 }

@@ -5,7 +5,7 @@
 
 use crate::exit::Fault;
 use crate::interrupt::Interrupt;
-use crate::learn::{Lesson, Place, TaskState, Witness, finished, result};
+use crate::learn::{Lesson, Of, Place, TaskState, Witness, finished, result};
 use crate::measure::{Measuring, append, denoiser, layout, replayed, stored_of};
 use crate::meter::{Meter, note};
 use crate::provenance;
@@ -216,12 +216,11 @@ impl Repeating<'_> {
         origin: Option<(Arm, &Place)>,
     ) -> Result<()> {
         let study = self.study;
-        let folder = place.folder(session.folder());
         let name = format!("{}/{}/task-{}", place.run, place.arm, place.task);
         let choosing = origin.map_or(0., |(arm, _)| selection_work(study, arm, place.task - 1));
         let work = choosing + lesson_work(study, place.task);
         if session.is_done(&format!("{name}/train")) {
-            finished(study, Some(place), &folder)?;
+            finished(study, Of::Run(session.folder(), place))?;
         }
         self.stage(session, &format!("{name}/train"), work, |session| {
             let lesson = self.prepare(session, place, origin)?;
@@ -241,7 +240,7 @@ impl Repeating<'_> {
             boundary_work(study, place.task),
             |session| {
                 session.begin_stage()?;
-                let (store, state) = result(study, Some(place), &folder)?;
+                let (store, state) = result(study, Of::Run(session.folder(), place))?;
                 let arm = origin.map_or(Arm::None, |(arm, _)| arm);
                 let stored = stored(study, arm, place.task, state.buffer.as_ref())?;
                 self.measuring().boundary(session, place, state.position.step, &store, &stored)
@@ -253,9 +252,7 @@ impl Repeating<'_> {
     fn start(&self, run_folder: &Path, origin: Option<(Arm, &Place)>) -> Result<ParamStore> {
         match origin {
             None => self.study.initial(Seed(self.place.seed)),
-            Some((_, before)) => {
-                Ok(result(self.study, Some(before), &before.folder(run_folder))?.0)
-            }
+            Some((_, before)) => Ok(result(self.study, Of::Run(run_folder, before))?.0),
         }
     }
 
@@ -289,7 +286,7 @@ impl Repeating<'_> {
     fn buffer(&self, run_folder: &Path, arm: Arm, before: &Place) -> Result<Option<ReplayBuffer>> {
         let Arm::Replay(policy) = arm else { return Ok(None) };
         let study = self.study;
-        let (store, state) = result(study, Some(before), &before.folder(run_folder))?;
+        let (store, state) = result(study, Of::Run(run_folder, before))?;
         let denoiser = denoiser(study, &store);
         let seed = Seed(self.place.seed);
         let selecting = Selecting {

@@ -8,7 +8,7 @@ use crate::check;
 use crate::exit::Fault;
 use crate::hold::{Hold, hold};
 use crate::meter::note;
-use crate::progress::{FORMAT, Offsets, Progress};
+use crate::progress::{Contents, FORMAT, Offsets, Progress};
 use crate::study::Study;
 use anyhow::{Context, Result, anyhow};
 use lethe_ledger::{Ledger, Measurement, TrainingLog, TrainingRecord, digest, durable};
@@ -67,6 +67,7 @@ impl Session {
     /// When the disk refuses.
     pub fn finish(&mut self, name: &str) -> Result<()> {
         self.progress.journals = self.commit()?;
+        self.progress.contents = Contents::of(&self.folder, self.progress.journals)?;
         self.progress.done.push(name.to_string());
         self.progress.save(&self.folder)
     }
@@ -169,7 +170,8 @@ fn begin_or_continue(folder: &Path, study: &Study, allowed: &[String]) -> Result
         model: study.given.clone(),
         edits: Vec::new(),
         done: Vec::new(),
-        journals: Offsets { ledger: 0, training: 0 },
+        journals: Offsets::default(),
+        contents: Contents::of(folder, Offsets::default())?,
         images: BTreeMap::new(),
     };
     match kept {

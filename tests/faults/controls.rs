@@ -30,7 +30,7 @@ pub fn checks_can_fail(_: &Suite, tally: &mut Tally) {
         };
         tally.count(|| name.into(), verdict);
     }
-    let good = shell("echo error: a.png is broken >&2; exit 65");
+    let good = shell("sleep 0.3; echo error: a.png is broken >&2; exit 65");
     tally.count(|| "a good end".into(), rule.verdict(&good));
     let small = Rule { memory: 1, ..rule };
     let verdict = match small.verdict(&good) {

@@ -49,7 +49,10 @@ pub fn read_text(path: impl AsRef<Path>) -> Result<String> {
 }
 
 /// Refuses pipes, devices and folders, which would be waited for, or fail without a name.
-pub(crate) fn expect_file(path: &Path) -> Result<()> {
+///
+/// # Errors
+/// [`Error::NotAFile`] says what it is; [`Error::Io`].
+pub fn expect_file(path: &Path) -> Result<()> {
     let found = fs::metadata(path).map_err(Error::io(path, "open"))?;
     if found.is_file() {
         return Ok(());
@@ -77,7 +80,14 @@ fn write_and_rename(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
 ) -> Result<()> {
-    let file = File::create(partial).map_err(Error::io(partial, "create"))?;
+    // What is left over from a kill goes; a link in its place is not followed.
+    match fs::remove_file(partial) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io(partial, "create")(error));
+        }
+        _ => {}
+    }
+    let file = File::create_new(partial).map_err(Error::io(partial, "create"))?;
     let mut writer = BufWriter::new(file);
     write(&mut writer)?;
     let file =

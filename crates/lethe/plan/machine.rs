@@ -3,15 +3,17 @@
 use anyhow::{Context, Result};
 use std::path::Path;
 
-/// Bytes that could be taken now: what the system counts as available, or what is left of a container's limit.
+/// Bytes that could be taken now: what the system counts as available, or what is left of a
+/// container's or the process's own limit.
 pub fn available_memory() -> Option<u64> {
     let system = field("/proc/meminfo", "MemAvailable:")?;
-    Some(container().map_or(system, |left| left.min(system)))
+    Some([container(), address_space()].into_iter().flatten().fold(system, u64::min))
 }
 
-/// Bytes that the pixels of a data set may take: half of what is free, the other half being everything else's.
+/// Bytes that the pixels of a data set may take: a third of what is free, as reading and gathering them takes nearly three
+/// times their size.
 pub fn room_for_pixels() -> Option<u64> {
-    available_memory().map(|bytes| bytes / 2)
+    available_memory().map(|bytes| bytes / 3)
 }
 
 /// What a control group with a limit leaves; caches that it would give back are counted as taken.
@@ -20,6 +22,14 @@ fn container() -> Option<u64> {
         std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(name)).ok()?.trim().parse().ok()
     };
     Some(number("memory.max")?.saturating_sub(number("memory.current")?))
+}
+
+/// What `ulimit -v` leaves to this process.
+fn address_space() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    let limit: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(limit.saturating_sub(field("/proc/self/status", "VmSize:")?))
 }
 
 /// Bytes that this process holds now.

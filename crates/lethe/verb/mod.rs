@@ -24,7 +24,7 @@ static UNSAID: AtomicBool = AtomicBool::new(false);
 
 /// A line on standard output; a reader that went away is no failure, a full disk is one, which [`all_said`] tells.
 pub fn say(line: &str) {
-    if let Err(error) = lethe::exit::tell(line)
+    if let Err(error) = lethe::exit::tell(&line.chars().map(shown).collect::<String>())
         && !UNSAID.swap(true, Ordering::Relaxed)
     {
         complain(&error);
@@ -36,15 +36,20 @@ pub fn all_said() -> bool {
     !UNSAID.load(Ordering::Relaxed)
 }
 
-/// Names come from files: what would move a terminal's cursor is shown, not done, and no line is without an end.
-fn visible(words: &str) -> String {
-    const LONGEST: usize = 2000;
-    let shown = |c: char| match c {
+/// A character that a terminal prints, or its number.
+fn shown(c: char) -> String {
+    match c {
+        '\n' | '\t' => c.to_string(),
         // What turns the direction of writing would show another name than the one that stands there.
         '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => c.escape_default().to_string(),
         c if c.is_control() => c.escape_default().to_string(),
         c => c.to_string(),
-    };
+    }
+}
+
+/// Names come from files: what would move a terminal's cursor is shown, not done, and no line is without an end.
+fn visible(words: &str) -> String {
+    const LONGEST: usize = 2000;
     let line = |line: &str| {
         let rest = if line.chars().nth(LONGEST).is_some() { " …" } else { "" };
         line.chars().take(LONGEST).map(shown).collect::<String>() + rest

@@ -68,7 +68,8 @@ pub fn stale(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
         .iter()
         .map(|(name, table)| (folder.join("tables").join(name), table.to_csv().into_bytes()));
     let expected = tables.chain([(folder.join("report.html"), page.html.into_bytes())]);
-    let is_stale = |(path, bytes): &(PathBuf, Vec<u8>)| fs::read(path).ok().as_ref() != Some(bytes);
+    let is_stale =
+        |(path, bytes): &(PathBuf, Vec<u8>)| durable::read(path).ok().as_ref() != Some(bytes);
     Ok(expected.filter(is_stale).map(|(path, _)| path).collect())
 }
 
