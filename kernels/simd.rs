@@ -67,6 +67,19 @@ pub(crate) fn lanes() -> usize {
     }
 }
 
+/// f of all lanes with one another, halves with halves: the order is fixed and short.
+#[inline(always)]
+pub(crate) fn folded<const N: usize>(mut lanes: [f32; N], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = N / 2;
+    while half > 0 {
+        for l in 0..half {
+            lanes[l] = f(lanes[l], lanes[l + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
 #[cfg(target_arch = "aarch64")]
 pub(crate) type Baseline = Fused;
 #[cfg(not(target_arch = "aarch64"))]

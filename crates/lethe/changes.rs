@@ -125,20 +125,26 @@ pub fn grows(changes: &[Change]) -> bool {
     changes.iter().any(|change| MAY_GROW.contains(&change.field.as_str()))
 }
 
+/// Every field that is allowed to change is one that may.
+///
+/// # Errors
+/// Names the first that is not, and those that are.
+pub fn expect_fields(allowed: &[String]) -> Result<()> {
+    let may: Vec<&str> = MAY_CHANGE.into_iter().chain(MAY_GROW).collect();
+    match allowed.iter().find(|field| !may.contains(&field.as_str())) {
+        None => Ok(()),
+        Some(other) => Err(Fault::Usage.because(anyhow!(
+            "--allow-change: {other} cannot change within a run; expected one of {}",
+            may.join(", ")
+        ))),
+    }
+}
+
 /// Takes `changes` where every one of them may be and is `allowed` by name.
 ///
 /// # Errors
 /// Says what changed and what to do: begin another run, or allow what may change.
 pub fn expect_allowed(protocol: &Path, changes: &[Change], allowed: &[String]) -> Result<()> {
-    let is_field =
-        |name: &&String| !MAY_CHANGE.contains(&name.as_str()) && !MAY_GROW.contains(&name.as_str());
-    if let Some(other) = allowed.iter().find(is_field) {
-        return Err(Fault::Usage.because(anyhow!(
-            "--allow-change {other}: expected one of {}, {}",
-            MAY_CHANGE.join(", "),
-            MAY_GROW.join(", ")
-        )));
-    }
     let fixed: Vec<&str> =
         changes.iter().filter(|c| !may_be(c)).map(|c| c.field.as_str()).collect();
     let missing: Vec<&str> = changes

@@ -14,19 +14,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What a run's own folder holds beside its lessons.
-const OWN: [&str; 11] = [
-    "report.html",
-    "tables",
-    "ledger.parquet",
-    "ledger.jsonl",
-    "training.jsonl",
-    "examples.json",
-    "run.json",
-    "progress.json",
-    "protocol.toml",
-    "images",
-    "lock",
-];
+const OWN: &str = "report.html tables ledger.parquet ledger.jsonl training.jsonl examples.json run.json progress.json \
+                   protocol.toml images lock model";
 
 /// What is looked at, together.
 struct Looking<'a> {
@@ -252,7 +241,7 @@ impl Looking<'_> {
                 let path = entry?.path();
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let is_ours = places.iter().any(|place| place.starts_with(&path))
-                    || (parent == self.folder && OWN.contains(&name.as_str()))
+                    || (parent == self.folder && OWN.split_whitespace().any(|own| own == name))
                     || name.starts_with('.');
                 if !is_ours {
                     strays.push(

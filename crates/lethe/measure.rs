@@ -84,6 +84,7 @@ impl Measuring<'_> {
                 .filter(|row| row.task == task.number())
                 .map(|row| row.id)
                 .collect();
+            self.interrupt.check()?;
             append(session, vec![stored.nearest(&study.examples(&own)?)?], &at(0))?;
             self.interrupt.check()?;
         }

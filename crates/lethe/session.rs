@@ -36,6 +36,7 @@ impl Session {
     /// # Errors
     /// When another process holds the run, or the folder belongs to another protocol, other data or another model.
     pub fn open(folder: &Path, study: &Study, allowed: &[String]) -> Result<Self> {
+        changes::expect_fields(allowed)?;
         let hold = hold(folder)?;
         let progress = begin_or_continue(folder, study, allowed)?;
         Ok(Self { folder: folder.to_path_buf(), progress, journals: None, _hold: hold })
@@ -285,5 +286,6 @@ fn load(folder: &Path, expected: &Progress, protocol: &str) -> Result<Progress> 
             ));
         }
     }
+    progress.expect_contents(folder)?;
     Ok(progress)
 }

@@ -2,7 +2,7 @@
 
 use super::Sizes;
 use crate::elementary::exp;
-use crate::simd::{MulAdd, multiversion};
+use crate::simd::{MulAdd, folded, multiversion};
 use gemm::Parallelism;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -223,19 +223,6 @@ multiversion! {
 
 /// Lanes of a row's sum and maximum: fixed, so that the order does not depend on the processor.
 const LANES: usize = 32;
-
-/// f of all lanes with one another, halves with halves: the order is fixed and short.
-#[inline(always)]
-fn folded(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut half = LANES / 2;
-    while half > 0 {
-        for l in 0..half {
-            lanes[l] = f(lanes[l], lanes[l + half]);
-        }
-        half /= 2;
-    }
-    lanes[0]
-}
 
 /// Σ f(a[j], b[j]) in lanes that the compiler keeps in registers.
 #[inline(always)]

@@ -14,7 +14,7 @@
 
 mod device;
 
-use crate::simd::{MulAdd, multiversion};
+use crate::simd::{MulAdd, folded, multiversion};
 use crate::view::{Route, View, full, in_full, route, tensor};
 use candle_core::{D, Result, Tensor, bail};
 use rayon::prelude::*;
@@ -217,20 +217,7 @@ fn sum(a: &[f32], b: &[f32], d: &[f32], f: impl Fn(f32, f32, f32) -> f32) -> f32
     for (sum, ((&a, &b), &d)) in sums.iter_mut().zip(rest) {
         *sum += f(a, b, d);
     }
-    folded(sums)
-}
-
-/// The sum of all, halves onto halves: the order is fixed and short.
-#[inline(always)]
-fn folded(mut sums: [f32; SUMS]) -> f32 {
-    let mut half = SUMS / 2;
-    while half > 0 {
-        for l in 0..half {
-            sums[l] += sums[l + half];
-        }
-        half /= 2;
-    }
-    sums[0]
+    folded(sums, |a, b| a + b)
 }
 
 /// μ and 1 / √(σ² + ε) of one row.
