@@ -185,3 +185,53 @@ fn other_weights_do_not_go_on() {
     let words = fail(&mut place.run(&start, "second", &[]), 77);
     assert!(words.contains("model that the run starts from has changed"), "{words}");
 }
+
+/// Files that are whole, and another run's.
+#[test]
+fn what_another_run_wrote_does_not_go_on() {
+    let place = Place::new();
+    succeed(&mut place.run(SMALL, "run", &[]));
+    let other = ["training.learning_rate=0.002"];
+    succeed(&mut place.run(SMALL, "other", &other));
+    let (run, other) = (place.path("run"), place.path("other"));
+    let swap = |name: &str| {
+        fs::rename(run.join(name), run.join("kept")).unwrap();
+        fs::rename(other.join(name), run.join(name)).unwrap();
+        let words = fail(&mut place.run(SMALL, "run", &[]), 77);
+        refused(&run, 77);
+        fs::rename(run.join(name), other.join(name)).unwrap();
+        fs::rename(run.join("kept"), run.join(name)).unwrap();
+        words
+    };
+    let words = swap("seed-7/task-1");
+    assert!(words.contains("task-1") && words.contains("protocol: expected"), "{words}");
+    for journal in ["ledger.jsonl", "training.jsonl"] {
+        let words = swap(journal);
+        assert!(words.contains(journal), "{words}");
+    }
+    succeed(&mut check(&run));
+    // A whole run is no folder for one of its tasks alone.
+    let protocol = place.path("protocol.toml");
+    let words = fail(lethe().arg("train").arg(protocol).arg("--out").arg(&run), 64);
+    assert!(words.contains("whole run"), "{words}");
+    succeed(&mut check(&run));
+}
+
+#[cfg(unix)]
+#[test]
+fn nothing_outside_is_written_through_a_link() {
+    let place = Place::new();
+    succeed(&mut place.run(SMALL, "run", &[]));
+    let victim = place.write("victim", "precious");
+    let lock = place.path("run/lock");
+    fs::remove_file(&lock).unwrap();
+    std::os::unix::fs::symlink(&victim, &lock).unwrap();
+    let words = fail(&mut place.run(SMALL, "run", &[]), 73);
+    assert!(words.contains("lock"), "{words}");
+    fs::remove_file(&lock).unwrap();
+    std::os::unix::fs::symlink(&victim, place.path("run/.report.html.partial")).unwrap();
+    succeed(&mut place.run(SMALL, "run", &[]));
+    assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    assert!(!place.path("run/report.html").symlink_metadata().unwrap().is_symlink());
+    succeed(&mut check(&place.path("run")));
+}
