@@ -3,13 +3,13 @@
 use crate::exit::{Fault, fault_of, in_words};
 use crate::hold;
 use crate::learn::{Place, TaskState};
-use crate::progress::{Contents, Progress};
+use crate::progress::{Offsets, Progress};
 use anyhow::{Context, Result, anyhow, ensure};
 use lethe_ledger::{
     ExampleTable, Ledger, Measurement, RunManifest, TrainingLog, TrainingRecord, durable,
     write_parquet,
 };
-use lethe_train::checkpoint;
+use lethe_train::checkpoint::{self, Checkpoint};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -66,6 +66,7 @@ pub fn check(folder: &Path, tell: impl Fn(&str)) -> Result<()> {
         }
     };
     told("protocol and data", looking.digests());
+    told("journals", looking.journals());
     told("ledger.jsonl", looking.ledger());
     told("training.jsonl", looking.training());
     told("images", looking.images());
@@ -179,7 +180,6 @@ impl Looking<'_> {
 
     fn ledger(&self) -> Result<String> {
         self.expect_length("ledger.jsonl", self.progress.journals.ledger)?;
-        self.progress.expect_contents(self.folder)?;
         let measurements = self.measurements()?;
         let numbers: usize = measurements.iter().map(|one| one.values.len()).sum();
         Ok(format!("{numbers} numbers in {} lines", measurements.len()))
@@ -192,6 +192,11 @@ impl Looking<'_> {
         Ok(format!("{} lines", records.len()))
     }
 
+    fn journals(&self) -> Result<String> {
+        self.progress.expect_contents(self.folder)?;
+        Ok("they hold what was committed".into())
+    }
+
     fn images(&self) -> Result<String> {
         self.progress.expect_images(self.folder)?;
         Ok(format!("{}, as they were drawn", self.progress.images.len()))
@@ -200,11 +205,18 @@ impl Looking<'_> {
     /// What an unfinished lesson goes on from is of this run, and the journals hold what it has written.
     fn expect_begun(&self, place: &Place) -> Result<()> {
         let Some(found) = checkpoint::furthest(&place.folder(self.folder))? else { return Ok(()) };
+        let Offsets { ledger, training } = self.own(place, &found)?.journals;
+        self.expect_length("ledger.jsonl", ledger)?;
+        self.expect_length("training.jsonl", training)
+    }
+
+    /// What a checkpoint at `place` remembers, if it is this run's.
+    fn own(&self, place: &Place, found: &Checkpoint) -> Result<TaskState> {
         let state: TaskState = found.state()?;
-        state.expect(place, &self.progress.data, &found)?;
-        let is_known = self.progress.protocols().any(|known| known == state.protocol);
+        state.expect(place, &self.progress.data, found)?;
+        let is_known = self.progress.knows_protocol(&state.protocol);
         ensure!(is_known, "{}: it is of another protocol", found.path().display());
-        Contents::of(self.folder, state.journals).map(drop)
+        Ok(state)
     }
 
     /// Every finished lesson left one, whole, and of this run.
@@ -218,10 +230,7 @@ impl Looking<'_> {
             let folder = place.folder(self.folder);
             let found = checkpoint::furthest(&folder)?
                 .with_context(|| format!("{}: the checkpoint is gone", folder.display()))?;
-            let state: TaskState = found.state()?;
-            state.expect(&place, &self.progress.data, &found)?;
-            let is_known = self.progress.protocols().any(|known| known == state.protocol);
-            ensure!(is_known, "{}: it is of another protocol", found.path().display());
+            self.own(&place, &found)?;
             whole += 1;
         }
         Ok(format!("{whole}, every file of the digest that it was written with"))

@@ -339,7 +339,7 @@ pub fn finished(study: &Study, of: Of) -> Result<(Checkpoint, TaskState)> {
         Of::Run(folder, place) => {
             state.expect(place, &data, &found).map_err(untrustworthy)?;
             let progress = Progress::read(folder)?;
-            let is_known = progress.protocols().any(|known| known == state.protocol);
+            let is_known = progress.knows_protocol(&state.protocol);
             let expected = if is_known { &state.protocol } else { &progress.protocol };
             expect_same("protocol", &state.protocol, expected, &found).map_err(untrustworthy)?;
         }

@@ -323,3 +323,43 @@ pub fn diffusion_of(path: &Path) -> Result<Option<DiffusionSpec>> {
     NoiseSchedule::new(&spec.schedule()).map_err(|error| fault(error.to_string()))?;
     Ok(Some(spec))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_names_no_part_that_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model_index.json");
+        let index = json!({
+            "_class_name": "StableDiffusionPipeline",
+            "unet": ["diffusers", "UNet2DConditionModel"],
+            "vae": ["diffusers", "AutoencoderKL"],
+            "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+            "feature_extractor": ["transformers", "CLIPImageProcessor"],
+            "requires_safety_checker": true,
+        });
+        std::fs::write(&path, index.to_string()).unwrap();
+        let written = index_of_written(&path).unwrap();
+        for kept in ["_class_name", "unet", "vae"] {
+            assert_eq!(written[kept], index[kept]);
+        }
+        assert_eq!(written["safety_checker"], json!([null, null]));
+        assert_eq!(written["feature_extractor"], json!([null, null]));
+        assert_eq!(written["requires_safety_checker"], json!(false));
+    }
+
+    #[test]
+    fn only_schedulers_with_betas_are_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let of_class = |class: &str| {
+            let config = json!({ "_class_name": class }).to_string();
+            std::fs::write(folder.path().join("scheduler_config.json"), config).unwrap();
+            diffusion_of(folder.path())
+        };
+        assert!(of_class("PNDMScheduler").unwrap().is_some());
+        let refused = of_class("FlowMatchEulerDiscreteScheduler").unwrap_err().to_string();
+        assert!(refused.contains("_class_name"), "{refused}");
+    }
+}

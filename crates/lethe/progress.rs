@@ -153,10 +153,9 @@ impl Progress {
         Ok(serde_json::to_string_pretty(&Kept { progress: self.clone(), digest })? + "\n")
     }
 
-    /// The digest of the protocol, and those that it had before an edit.
-    pub fn protocols(&self) -> impl Iterator<Item = &str> {
-        let earlier = self.edits.iter().map(|edit| edit.protocol.as_str());
-        [self.protocol.as_str()].into_iter().chain(earlier)
+    /// Whether `digest` is that of the run's protocol, as it is or as it was before an edit.
+    pub fn knows_protocol(&self, digest: &str) -> bool {
+        self.protocol == digest || self.edits.iter().any(|edit| edit.protocol == digest)
     }
 
     /// The journals hold what finished stages wrote.

@@ -54,7 +54,7 @@ impl Session {
 
     /// Whether `digest` is that of the protocol, as it is or as it was before an edit.
     pub fn knows_protocol(&self, digest: &str) -> bool {
-        self.progress.protocols().any(|known| known == digest)
+        self.progress.knows_protocol(digest)
     }
 
     /// Whether the stage `name` is finished.

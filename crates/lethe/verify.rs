@@ -2,7 +2,7 @@
 //! Python original, the distance of outputs, gradients, training steps and sampling walks.
 //!
 //! Names in a reference, all optional; images are [batch, channels, height, width] as torch has them:
-//! - `unet.x`, `unet.t`, `unet.noise` (and `unet.class_labels`) → `unet.out`, and `unet.grad.<parameter>` of mean((out − noise)²);
+//! - `unet.x`, `unet.t` (and `unet.class_labels`) → `unet.out`; with `unet.noise`, `unet.grad.<parameter>` of mean((out − noise)²);
 //! - with `adamw.learning_rate`, `adamw.betas`, `adamw.eps`, `adamw.weight_decay`, `adamw.clip`, `ema.decay` as well →
 //!   `unet.after<k>.<parameter>` and `unet.ema<k>.<parameter>` after k steps on that batch, `unet.losses`, `unet.gradient_norms`;
 //! - `ddim.x`, `ddim.timesteps` → `ddim.out` (η = 0); `ddpm.x`, `ddpm.timesteps`, `ddpm.noise` → `ddpm.out` (fixed_small);

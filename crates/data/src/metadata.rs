@@ -241,3 +241,19 @@ fn expect_once(path: &Path, lines: &[Line]) -> Result<(), DataError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn captions_under_another_name_are_not_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metadata.csv");
+        std::fs::write(&path, "file_name,label,caption\na.png,cat,a cat\n").unwrap();
+        let refused = read(&path, None).unwrap_err().to_string();
+        assert!(refused.contains("data.caption_column"), "{refused}");
+        let found = read(&path, Some("caption")).unwrap();
+        assert_eq!(found.lines[0].caption.as_deref(), Some("a cat"));
+    }
+}

@@ -244,6 +244,28 @@ mod tests {
         folder
     }
 
+    #[test]
+    fn a_variant_goes_by_the_common_name() {
+        let folder = tempfile::tempdir().unwrap();
+        for part in FROZEN_PARTS {
+            std::fs::create_dir(folder.path().join(part)).unwrap();
+        }
+        let put = |name: &str| std::fs::write(folder.path().join(name), name).unwrap();
+        let stem = "diffusion_pytorch_model";
+        put(&format!("vae/{stem}.fp16.safetensors"));
+        put("text_encoder/model.fp16.safetensors");
+        put("text_encoder/model.safetensors");
+        let found = other_files(folder.path()).unwrap();
+        let text = |name: &str| {
+            let (_, path) = found.iter().find(|(place, _)| place == name).unwrap();
+            std::fs::read_to_string(path).unwrap()
+        };
+        let common = format!("vae/{stem}.safetensors");
+        assert_eq!(text(&common), format!("vae/{stem}.fp16.safetensors"));
+        assert_eq!(text("text_encoder/model.safetensors"), "text_encoder/model.safetensors");
+        assert_eq!(found.len(), 2);
+    }
+
     fn names(files: &[(&str, &str)]) -> Result<Vec<String>, String> {
         let folder = folder(files);
         let found = weight_files(folder.path(), "model").map_err(|error| error.to_string())?;

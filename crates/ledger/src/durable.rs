@@ -69,7 +69,7 @@ pub(crate) fn replace(
     let partial = partial_path(path)?;
     let outcome = write_and_rename(&partial, path, write);
     if outcome.is_err() {
-        // The first error is the one to tell; a left-over partial file is overwritten next time.
+        // The first error is the one to tell; a left-over partial file is removed next time.
         let _ = fs::remove_file(&partial);
     }
     outcome

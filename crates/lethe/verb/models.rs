@@ -65,7 +65,7 @@ pub struct Random {
 /// .safetensors, which is unpacked into the cache once, or hub:OWNER/NAME@COMMIT.
 ///
 /// With --reference, compare what the network computes with what the Python original computed, thing by thing:
-///   unet.x, unet.t, unet.noise (unet.class_labels)    → unet.out
+///   unet.x, unet.t (unet.class_labels), and unet.noise for all that follows from gradients → unet.out
 ///   unet.grad.<parameter> of mean((out - noise)^2)
 ///   adamw.learning_rate, .betas, .eps, .weight_decay, .clip, ema.decay
 ///     → unet.after<k>.<parameter>, unet.ema<k>.<parameter> after k steps on that batch, unet.losses, unet.gradient_norms

@@ -221,7 +221,7 @@ fn expect_no_more(
         let own = inside.join(&name);
         let path = checkpoint.join(&own);
         let is_hidden = name.starts_with('.');
-        let is_written = files.contains_key(&own.to_string_lossy().replace('\\', "/"));
+        let is_written = files.contains_key(&*own.to_string_lossy());
         if is_hidden || is_written || own == Path::new(MANIFEST) {
             continue;
         }
