@@ -28,7 +28,7 @@ use table::{Row, Side};
 
 /// As in the `lethe` binary: candle gives every result fresh memory, and glibc's returns it to the system each time.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: lethe::allocator::Allocator = lethe::allocator::Allocator;
 
 /// Time and memory of training, sampling and energies.
 #[derive(Parser)]

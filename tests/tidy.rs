@@ -23,9 +23,10 @@ const LONG_FUNCTIONS: [(&str, &str, &str); 0] = [];
 /// What the fault suite showed took 500 to mend: digests of what a run is given and leaves, and bounds of what is read.
 /// `lethe doctor`, `report check` and edited protocols took 600.
 /// CUDA took 2,500: what launches the kernels of each operation, products, cuDNN, the emulation, and their build.
-/// A tenth is left for mending what they show.
+/// Limits of the system, signals where nothing is kept, locks of single files and shelves of latents took 300.
+/// A thirtieth is left for mending what trials and the first GPU show.
 /// What needs more takes as much away, or raises this figure in a commit that says why.
-const BUDGET: usize = 50_000;
+const BUDGET: usize = 52_000;
 
 /// The folders at the root in which everything is ours.
 const OURS: [&str; 5] = ["benches", "crates", "kernels", "models", "tests"];

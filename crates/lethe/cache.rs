@@ -48,6 +48,13 @@ impl Key {
         Ok(())
     }
 
+    /// The key of a part of what this key is of.
+    pub fn part(&self, which: &str) -> Self {
+        let mut part = Self(self.0.clone());
+        part.text(which);
+        part
+    }
+
     /// The digest of all of it.
     pub fn name(&self) -> String {
         self.0.finalize().to_hex()[..32].to_string()

@@ -16,6 +16,8 @@ pub enum Fault {
     Missing,
     /// 70: a fault of the program itself.
     Bug,
+    /// 71: the machine refused memory or threads.
+    Memory,
     /// 73: the result cannot be created, or another process holds the run.
     Held,
     /// 74: the disk or the device refused.
@@ -36,6 +38,7 @@ impl Fault {
             Self::Data => 65,
             Self::Missing => 66,
             Self::Bug => 70,
+            Self::Memory => 71,
             Self::Held => 73,
             Self::Disk => 74,
             Self::Interrupted => 75,
@@ -122,7 +125,15 @@ pub fn fault_of(error: &anyhow::Error) -> Fault {
     if let Some(kind) = error.downcast_ref::<Kind>() {
         return kind.fault;
     }
+    if error.chain().any(is_of_memory) {
+        return Fault::Memory;
+    }
     error.chain().find_map(known).unwrap_or(Fault::Bug)
+}
+
+/// A device's memory that is used up is known by the driver's words alone, whatever carries them.
+fn is_of_memory(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.is::<candle_core::Error>() && cause.to_string().contains("OUT_OF_MEMORY")
 }
 
 fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Fault> {
@@ -167,6 +178,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Fault> {
 fn of_io(error: &std::io::Error) -> Fault {
     match error.kind() {
         std::io::ErrorKind::NotFound => Fault::Missing,
+        std::io::ErrorKind::ResourceBusy => Fault::Held,
         _ => Fault::Disk,
     }
 }

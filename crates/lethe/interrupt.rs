@@ -2,8 +2,13 @@
 
 use crate::exit::Fault;
 use anyhow::{Result, anyhow};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXCPU, SIGXFSZ};
+use signal_hook::iterator::Signals;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+
+/// What asks a process to stop; SIGXCPU comes when its share of processor time is used up, a while before its end.
+const STOP: [i32; 4] = [SIGTERM, SIGINT, SIGUSR1, SIGXCPU];
 
 static OF_PROCESS: OnceLock<Interrupt> = OnceLock::new();
 
@@ -12,22 +17,19 @@ static OF_PROCESS: OnceLock<Interrupt> = OnceLock::new();
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// A flag that SIGTERM, SIGINT and SIGUSR1 raise; a second SIGINT or SIGTERM ends the process at once.
+    /// A flag that the signals in [`STOP`] raise; a second SIGINT or SIGTERM ends the process at once.
     ///
     /// # Errors
     /// When the operating system refuses the handlers.
     pub fn listening() -> Result<Self> {
         let interrupt = Self::default();
-        #[cfg(unix)]
-        {
-            use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
-            for signal in [SIGINT, SIGTERM] {
-                // Registered first: it acts on the second signal, when the flag is already up.
-                signal_hook::flag::register_conditional_shutdown(signal, 75, interrupt.0.clone())?;
-            }
-            for signal in [SIGINT, SIGTERM, SIGUSR1] {
-                signal_hook::flag::register(signal, interrupt.0.clone())?;
-            }
+        for signal in [SIGINT, SIGTERM] {
+            // Registered first: it acts on the second signal, when the flag is already up.
+            let code = i32::from(Fault::Interrupted.code());
+            signal_hook::flag::register_conditional_shutdown(signal, code, interrupt.0.clone())?;
+        }
+        for signal in STOP {
+            signal_hook::flag::register(signal, interrupt.0.clone())?;
         }
         // The first one that listens is the process's own; in tests there may be several.
         let _ = OF_PROCESS.set(interrupt.clone());
@@ -54,4 +56,32 @@ impl Interrupt {
         }
         Ok(())
     }
+}
+
+/// From here on a signal that asks to stop ends the process at once, after `last_words`: for work that writes its result at
+/// its end, and has nothing to go on from.
+///
+/// # Errors
+/// When the operating system refuses the handlers.
+pub fn end_when_asked(last_words: impl FnOnce(anyhow::Error) + Send + 'static) -> Result<()> {
+    let mut signals = Signals::new(STOP)?;
+    let listen = move || {
+        if signals.forever().next().is_some() {
+            let error =
+                anyhow!("interrupted; nothing is half written, the same command begins anew");
+            last_words(Fault::Interrupted.because(error));
+            signal_hook::low_level::exit(i32::from(Fault::Interrupted.code()));
+        }
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(listen)?;
+    Ok(())
+}
+
+/// Lets a file that grows beyond the process's limit be an error of that write, with its name, and no signal that kills.
+///
+/// # Errors
+/// When the operating system refuses the handler.
+pub fn outlive_large_files() -> Result<()> {
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
+    Ok(())
 }

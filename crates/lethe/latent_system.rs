@@ -184,7 +184,7 @@ fn inputs(
     })
 }
 
-/// Scaled means and deviations of all images, in their order, on the CPU.
+/// Scaled means and deviations of all images, in their order, on the CPU; kept by the shelf, so that who is stopped goes on.
 fn encoded(
     root: &Path,
     images: &ImageSet,
@@ -201,29 +201,55 @@ fn encoded(
         }
         Ok(key)
     })?;
-    let [mean, deviation] = cache::kept("latents", key.as_ref(), ["mean", "deviation"], || {
-        let ids = images.ids();
-        let meter = Meter::new(ids.len() as f64);
-        let (mut means, mut deviations) = (Vec::new(), Vec::new());
-        let interrupt = Interrupt::of_process();
-        for ids in ids.chunks(at_once(images)) {
-            interrupt.check()?;
-            let pixels = to_tensor(images, ids, &[], device)?;
-            let (mean, deviation) = encoder.vae.latents(&encoder.loaded.store, &pixels)?;
-            means.push(mean.to_device(&Device::Cpu)?);
-            deviations.push(deviation.to_device(&Device::Cpu)?);
-            meter.add(ids.len() as f64, "encoding images to latents, once");
+    let (ids, shelf) = (images.ids(), SHELF * at_once(images));
+    let meter = Meter::new(ids.len() as f64);
+    let (mut means, mut deviations) = (Vec::new(), Vec::new());
+    for (number, ids) in ids.chunks(shelf).enumerate() {
+        let key = key.as_ref().map(|key| key.part(&format!("{number} of {shelf} images")));
+        let mut is_new = false;
+        let [mean, deviation] =
+            cache::kept("latents", key.as_ref(), ["mean", "deviation"], || {
+                is_new = true;
+                encoded_shelf(root, images, ids, encoder, &meter, device)
+            })?;
+        if !is_new {
+            meter.skip(ids.len() as f64);
         }
-        meter.finish();
-        let both = [Tensor::cat(&means, 0)?, Tensor::cat(&deviations, 0)?];
-        let path = root.join("vae");
-        for (what, tensor) in ["means", "deviations"].into_iter().zip(&both) {
-            let name = format!("{}: the encoder's {what} of the images", path.display());
-            ensure_finite(&name, tensor).map_err(|error| Fault::Untrustworthy.because(error))?;
-        }
-        Ok(both)
-    })?;
-    Ok((mean, deviation))
+        means.push(mean);
+        deviations.push(deviation);
+    }
+    meter.finish();
+    Ok((Tensor::cat(&means, 0)?, Tensor::cat(&deviations, 0)?))
+}
+
+/// Batches of images whose latents are kept in one file.
+const SHELF: usize = 16;
+
+fn encoded_shelf(
+    root: &Path,
+    images: &ImageSet,
+    ids: &[u64],
+    encoder: &vae::Pretrained,
+    meter: &Meter,
+    device: &Device,
+) -> Result<[Tensor; 2]> {
+    let (mut means, mut deviations) = (Vec::new(), Vec::new());
+    let interrupt = Interrupt::of_process();
+    for ids in ids.chunks(at_once(images)) {
+        interrupt.check()?;
+        let pixels = to_tensor(images, ids, &[], device)?;
+        let (mean, deviation) = encoder.vae.latents(&encoder.loaded.store, &pixels)?;
+        means.push(mean.to_device(&Device::Cpu)?);
+        deviations.push(deviation.to_device(&Device::Cpu)?);
+        meter.add(ids.len() as f64, "encoding images to latents, once");
+    }
+    let both = [Tensor::cat(&means, 0)?, Tensor::cat(&deviations, 0)?];
+    let path = root.join("vae");
+    for (what, tensor) in ["means", "deviations"].into_iter().zip(&both) {
+        let name = format!("{}: the encoder's {what} of the images", path.display());
+        ensure_finite(&name, tensor).map_err(|error| Fault::Untrustworthy.because(error))?;
+    }
+    Ok(both)
 }
 
 /// Images encoded at once: [`BATCH`] of 512x512, fewer of larger ones, as memory grows with their pixels.

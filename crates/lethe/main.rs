@@ -5,18 +5,19 @@ mod verb;
 use anyhow::{Result, anyhow};
 use clap::{Parser, Subcommand};
 use lethe::exit::{Fault, fault_of};
+use lethe::interrupt::{end_when_asked, outlive_large_files};
+use std::io::{Write, stdout};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-// Every tensor operation allocates: the system's allocator spends a third of a step in page faults.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: lethe::allocator::Allocator = lethe::allocator::Allocator;
 
 /// What does a diffusion model forget when it is fine-tuned on one task after another, which examples go first,
 /// and what should be replayed?
 ///
 /// Exit codes: 0 done · 64 usage or protocol · 65 bad data · 66 missing input · 70 a fault of lethe itself ·
-/// 73 the run is held by another process, or does not fit (plan) · 74 the disk refused ·
+/// 71 no memory, or no threads · 73 the run is held by another process, or does not fit (plan) · 74 the disk refused ·
 /// 75 interrupted, or not finished (report check): the same command goes on ·
 /// 76 training diverged · 77 something is not as it was written.
 #[derive(Parser)]
@@ -58,16 +59,20 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Printing help can only fail where nobody reads it.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
+            let is_said = error.print().and_then(|()| stdout().flush()).is_ok();
+            return ExitCode::from(match (error.use_stderr(), is_said) {
+                (true, _) => Fault::Usage.code(),
+                (false, true) => 0,
+                (false, false) => Fault::Disk.code(),
+            });
         }
     };
     if cli.offline {
         lethe::hub::stay_offline();
     }
     // On one of rayon's own threads: from any other, each of an operation's parallel parts costs two context switches.
-    let outcome = catch_unwind(AssertUnwindSafe(|| rayon::scope(|_| run(cli.command))));
+    let work = || begin(&cli.command).and_then(|()| rayon::scope(|_| run(cli.command)));
+    let outcome = catch_unwind(AssertUnwindSafe(work));
     let outcome = outcome.unwrap_or_else(|_| Err(Fault::Bug.because(anyhow!(BROKEN))));
     match outcome {
         Ok(()) if !verb::all_said() => ExitCode::from(Fault::Disk.code()),
@@ -76,6 +81,26 @@ fn main() -> ExitCode {
             verb::complain(&error);
             ExitCode::from(fault_of(&error).code())
         }
+    }
+}
+
+/// Threads at most: more than any machine has processors.
+const MOST_THREADS: usize = 1024;
+
+/// What holds for the whole process: its threads, and what signals mean.
+fn begin(command: &Command) -> Result<()> {
+    let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|text| text.parse().ok());
+    if let Some(asked) = asked.filter(|asked: &usize| *asked > MOST_THREADS) {
+        let error = anyhow!("RAYON_NUM_THREADS: expected at most {MOST_THREADS}, got {asked}");
+        return Err(Fault::Usage.because(error));
+    }
+    let threads = rayon::ThreadPoolBuilder::new().build_global();
+    threads.map_err(|error| Fault::Memory.because(anyhow!("no threads: {error}")))?;
+    outlive_large_files()?;
+    match command {
+        // These listen themselves, and stop where they can go on from.
+        Command::Plan(_) | Command::Run(_) | Command::Train(_) | Command::Probe(_) => Ok(()),
+        _ => end_when_asked(|error| verb::complain(&error)),
     }
 }
 

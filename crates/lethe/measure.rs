@@ -49,6 +49,26 @@ pub fn stored_of(study: &Study, task: u32) -> Result<StoredSet> {
     })
 }
 
+/// Shows `examples` to `look` in chunks that take some seconds against `stored`, so that a stop is heard.
+///
+/// # Errors
+/// Those of `look`, and when the process was asked to stop.
+pub fn by_chunks(
+    interrupt: &Interrupt,
+    stored: &StoredSet,
+    examples: &Examples,
+    mut look: impl FnMut(&Examples) -> Result<()>,
+) -> Result<()> {
+    /// Products of two numbers in a chunk, each taken up to four times: some 10^11 a second on a few processors.
+    const WORK: usize = 1 << 34;
+    let each = stored.distance().patterns().elem_count().max(1);
+    for chunk in examples.chunks((WORK / each).max(1))? {
+        interrupt.check()?;
+        look(&chunk)?;
+    }
+    Ok(())
+}
+
 /// A probe at work: where readings go, and who is told.
 pub struct Measuring<'a> {
     /// The protocol and its data.
@@ -76,7 +96,7 @@ impl Measuring<'_> {
         append(session, facts(&pictures)?, &at(0))?;
         for task in study.stream.tasks() {
             let stored = stored_of(study, task.number())?;
-            append(session, stored.energies(&all, self.temperatures)?, &at(task.number()))?;
+            append(session, self.energies(&stored, &all)?, &at(task.number()))?;
             let own: Vec<u64> = study
                 .probed
                 .rows()
@@ -84,9 +104,12 @@ impl Measuring<'_> {
                 .filter(|row| row.task == task.number())
                 .map(|row| row.id)
                 .collect();
-            self.interrupt.check()?;
-            append(session, vec![stored.nearest(&study.examples(&own)?)?], &at(0))?;
-            self.interrupt.check()?;
+            let mut nearest = Vec::new();
+            by_chunks(self.interrupt, &stored, &study.examples(&own)?, |chunk| {
+                join(&mut nearest, vec![stored.nearest(chunk)?]);
+                Ok(())
+            })?;
+            append(session, nearest, &at(0))?;
         }
         self.write_sheet(session, "images/examples.png", pictures.ids(), pictures.pixels())
     }
@@ -110,7 +133,7 @@ impl Measuring<'_> {
         let moment = Moment { run: &place.run, arm: &place.arm, learned_through: place.task, step };
         if place.task > 1 {
             let stored = StoredSet::new(&study.examples(stored)?)?;
-            append(session, stored.energies(&examples, self.temperatures)?, &moment)?;
+            append(session, self.energies(&stored, &examples)?, &moment)?;
         }
         let denoiser = denoiser(study, store);
         for &level in &study.spec.probe.levels {
@@ -153,6 +176,15 @@ impl Measuring<'_> {
         let examples = study.examples(&curve_ids(study))?;
         let label = format!("{} · curve at step {step}", place.label());
         append(session, self.reconstruct(&denoiser, &examples, level, &label)?.0, &moment)
+    }
+
+    fn energies(&self, stored: &StoredSet, examples: &Examples) -> Result<Vec<Reading>> {
+        let mut readings = Vec::new();
+        by_chunks(self.interrupt, stored, examples, |chunk| {
+            join(&mut readings, stored.energies(chunk, self.temperatures)?);
+            Ok(())
+        })?;
+        Ok(readings)
     }
 
     /// (readings, reconstructions), batch by batch so that progress shows and a stop is heard.

@@ -105,7 +105,7 @@ pub fn plan(
             .push("nothing was measured: what is known to lie in memory does not fit".to_string()),
         _ => plan.measure(&study, &work, steps, program)?,
     }
-    plan.judge(&study);
+    plan.judge(&study, machine::expect_writable(folder).err());
     Ok(plan)
 }
 
@@ -243,7 +243,8 @@ impl Plan {
         }
     }
 
-    fn judge(&mut self, study: &Study) {
+    fn judge(&mut self, study: &Study, unwritable: Option<anyhow::Error>) {
+        self.obstacles.extend(unwritable.map(|error| format!("disk: {error}")));
         let (memory, disk) = (sum(&self.memory), sum(&self.disk));
         let available = self.memory_available.filter(|_| study.device.is_cpu());
         if let Some(available) = available.filter(|&available| memory > available) {

@@ -3,6 +3,7 @@
 use crate::coverage::KernelCoverage;
 use crate::interrupt::Interrupt;
 use crate::learn::words;
+use crate::measure::by_chunks;
 use crate::meter::Meter;
 use crate::study::{Study, plain};
 use anyhow::{Context, Result, bail};
@@ -14,6 +15,7 @@ use lethe_continual::{
 };
 use lethe_diffusion::denoiser::Denoiser;
 use lethe_hopfield::Representation;
+use lethe_probe::Examples;
 use lethe_probe::energy::{StoredSet, Temperatures};
 use lethe_probe::reconstruction::Reconstruction;
 use std::collections::BTreeMap;
@@ -128,9 +130,16 @@ impl Selecting<'_> {
         Ok(match self.policy.needs() {
             Needs::Energy => {
                 let beta = self.temperatures.distance;
-                Some(stored()?.distance().leave_one_out(&examples.vectors()?, ids, beta)?)
+                let energies = |stored: &StoredSet, chunk: &Examples| {
+                    stored.distance().leave_one_out(&chunk.vectors()?, chunk.ids(), beta)
+                };
+                Some(self.asked(&stored()?, &examples, energies)?)
             }
-            Needs::NeighbourDistance => Some(stored()?.nearest(&examples)?.values),
+            Needs::NeighbourDistance => {
+                let distances =
+                    |stored: &StoredSet, chunk: &Examples| Ok(stored.nearest(chunk)?.values);
+                Some(self.asked(&stored()?, &examples, distances)?)
+            }
             Needs::Loss => Some(self.losses(&examples)?),
             Needs::Nothing | Needs::Features | Needs::Coverage => None,
             // Refused before anything is learned: [`expect_measured`].
@@ -138,8 +147,23 @@ impl Selecting<'_> {
         })
     }
 
+    /// A number for each example, from `stored`.
+    fn asked(
+        &self,
+        stored: &StoredSet,
+        examples: &Examples,
+        ask: impl Fn(&StoredSet, &Examples) -> candle_core::Result<Vec<f64>>,
+    ) -> Result<Vec<f64>> {
+        let mut numbers = Vec::with_capacity(examples.len());
+        by_chunks(self.interrupt, stored, examples, |chunk| {
+            numbers.extend(ask(stored, chunk)?);
+            Ok(())
+        })?;
+        Ok(numbers)
+    }
+
     /// Mean denoising loss over a few levels, under the network that the finished task left.
-    fn losses(&self, examples: &lethe_probe::Examples) -> Result<Vec<f64>> {
+    fn losses(&self, examples: &Examples) -> Result<Vec<f64>> {
         let probe = &self.study.spec.probe;
         let single = Reconstruction {
             stages: 1,
@@ -187,12 +211,18 @@ impl Selecting<'_> {
         let beta = self.temperatures.distance;
         let next = study.examples(&study.train_ids(finished + 1)?)?;
         let new = StoredSet::new(&next)?;
-        let (from, to) = (study.examples(&targets)?.vectors()?, study.examples(ids)?.vectors()?);
+        let (targets, to) = (study.examples(&targets)?, study.examples(ids)?.vectors()?);
         // log Z_new(x) = −β·E(x | new) + log M, the distance form being the mean.
-        let energies = new.distance().full(&from, &targets, beta)?;
+        let energies = self.asked(&new, &targets, |new, chunk| {
+            new.distance().full(&chunk.vectors()?, chunk.ids(), beta)
+        })?;
         let log_partition =
             energies.iter().map(|energy| (next.len() as f64).ln() - beta * energy).collect();
-        Ok(Some(KernelCoverage::new(affinities(&from, &to, beta)?, log_partition, ids)))
+        Ok(Some(KernelCoverage::new(
+            affinities(&targets.vectors()?, &to, beta)?,
+            log_partition,
+            ids,
+        )))
     }
 }
 

@@ -64,8 +64,8 @@ fn outputs(place: &Place, tally: &mut Tally) {
     let Ok(full) = File::options().write(true).open("/dev/full") else {
         return tally.not_run("there is no /dev/full");
     };
-    let commands: [&[&str]; 2] =
-        [&["data", "check", "fashion-mnist"], &["models", "verify", "--json"]];
+    let commands: [&[&str]; 3] =
+        [&["--help"], &["data", "check", "fashion-mnist"], &["models", "verify", "--json"]];
     for arguments in commands {
         let mut command = lethe();
         command.args(arguments);

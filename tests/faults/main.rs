@@ -19,6 +19,7 @@ mod hostile;
 mod images;
 mod inputs;
 mod kills;
+mod limits;
 mod million;
 mod models;
 mod names;
@@ -44,7 +45,7 @@ const ROWS: &[Row] = &[
     ("controls: each check can fail", controls::checks_can_fail),
     ("kill -9 at random moments", kills::kill_minus_nine),
     ("kill -9 between a last checkpoint and its end", kills::at_the_last_checkpoint),
-    ("SIGTERM, SIGINT, SIGUSR1 at random moments", kills::signals),
+    ("SIGTERM, SIGINT, SIGUSR1, SIGXCPU at random moments", kills::signals),
     ("signals before the first step", kills::while_encoding),
     ("two processes on one run; the lock of a dead one", kills::two_processes),
     ("two processes making one model", kills::two_makers),
@@ -72,6 +73,7 @@ const ROWS: &[Row] = &[
     ("names that are no UTF-8, long, or of many lines", folders::names),
     ("markup and formulas in class names and captions", names::markup),
     ("no HOME, another locale, a closed output", environment::surroundings),
+    ("limits of memory, files and threads; signals at the lab", limits::all),
     ("folders that may not be written or read", environment::permissions),
     ("offline: no socket", environment::offline),
     ("a ledger of many rows", million::ledger),

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// The exit codes of the README.
-pub const CODES: [i32; 10] = [0, 64, 65, 66, 70, 73, 74, 75, 76, 77];
+pub const CODES: [i32; 11] = [0, 64, 65, 66, 70, 71, 73, 74, 75, 76, 77];
 /// Those that say that something given is not as it should be.
 pub const REFUSED: [i32; 4] = [64, 65, 66, 77];
 

@@ -1,16 +1,17 @@
 //! Whole files: written so that a reader sees the old one or the new one, never a part; read if they are files.
 
 use crate::error::{Error, Result};
-use std::fs::{self, File};
-use std::io::{BufWriter, Read, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{BufWriter, ErrorKind, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Writes `bytes` beside `path`, syncs, renames over it and syncs the folder.
 ///
-/// The file beside is named `.<name>.partial`; one process at a time may write one path.
+/// The file beside is named `.<name>.partial`; who finds another process writing it leaves that alone.
 ///
 /// # Errors
-/// [`Error::Io`]; the previous file, if any, is untouched then.
+/// [`Error::Io`], of kind `ResourceBusy` where another process is writing the same; the previous file, if any, is untouched then.
 pub fn write_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     let path = path.as_ref();
     replace(path, |file| file.write_all(bytes).map_err(Error::io(path, "write")))
@@ -67,7 +68,8 @@ pub(crate) fn replace(
     write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
 ) -> Result<()> {
     let partial = partial_path(path)?;
-    let outcome = write_and_rename(&partial, path, write);
+    let file = claim(&partial)?;
+    let outcome = write_and_rename(file, &partial, path, write);
     if outcome.is_err() {
         // The first error is the one to tell; a left-over partial file is removed next time.
         let _ = fs::remove_file(&partial);
@@ -75,19 +77,56 @@ pub(crate) fn replace(
     outcome
 }
 
-fn write_and_rename(
-    partial: &Path,
-    path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
-) -> Result<()> {
-    // What is left over from a kill goes; a link in its place is not followed.
+/// A new file `partial`, this process's own as long as the handle lives; what is left over from a kill goes first.
+fn claim(partial: &Path) -> Result<File> {
+    // Its lock is let go of behind the removal: until then nobody else takes the file for left over.
+    let _left = match fs::symlink_metadata(partial) {
+        // A link or a pipe in its place is not followed, and not waited for.
+        Ok(found) if found.is_file() => match File::open(partial) {
+            Ok(left) => Some(lock(left, partial)?),
+            Err(_) => None,
+        },
+        _ => None,
+    };
     match fs::remove_file(partial) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(Error::io(partial, "create")(error));
         }
         _ => {}
     }
-    let file = File::create_new(partial).map_err(Error::io(partial, "create"))?;
+    let create = |error: std::io::Error| match error.kind() {
+        ErrorKind::AlreadyExists => busy(partial),
+        _ => Error::io(partial, "create")(error),
+    };
+    let file = lock(File::create_new(partial).map_err(create)?, partial)?;
+    // Between its making and its lock another process may have taken it for left over.
+    let identity =
+        |found: std::io::Result<fs::Metadata>| found.ok().map(|file| (file.dev(), file.ino()));
+    if identity(file.metadata()) != identity(fs::symlink_metadata(partial)) {
+        return Err(busy(partial));
+    }
+    Ok(file)
+}
+
+/// `file`, locked; a file system without locks has none to heed.
+fn lock(file: File, partial: &Path) -> Result<File> {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(busy(partial)),
+        _ => Ok(file),
+    }
+}
+
+fn busy(partial: &Path) -> Error {
+    let why = "another process is writing it";
+    Error::io(partial, "create")(std::io::Error::new(ErrorKind::ResourceBusy, why))
+}
+
+fn write_and_rename(
+    file: File,
+    partial: &Path,
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
+) -> Result<()> {
     let mut writer = BufWriter::new(file);
     write(&mut writer)?;
     let file =
@@ -142,6 +181,24 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"old");
         write_file(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_another_process_writes_is_left_alone_and_what_a_kill_left_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.json");
+        let outcome = replace(&path, |file| {
+            // Another handle is to the lock what another process is.
+            let error = write_file(&path, b"other").unwrap_err().to_string();
+            assert!(error.contains("another process is writing it"), "{error}");
+            file.write_all(b"first").map_err(Error::io(&path, "write"))
+        });
+        outcome.unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        fs::write(folder.path().join(".run.json.partial"), b"left over").unwrap();
+        write_file(&path, b"second").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

@@ -1,7 +1,8 @@
 //! What this machine has: memory that is free, memory that this process takes, room on a disk.
 
 use anyhow::{Context, Result};
-use std::path::Path;
+use rustix::fs::Access;
+use std::path::{Path, PathBuf};
 
 /// Bytes that could be taken now: what the system counts as available, or what is left of a
 /// container's or the process's own limit.
@@ -59,10 +60,24 @@ fn field(path: &str, name: &str) -> Option<u64> {
 /// # Errors
 /// When no folder above it can be looked at.
 pub fn free_disk(folder: &Path) -> Result<u64> {
-    let whole = std::path::absolute(folder).with_context(|| folder.display().to_string())?;
-    let there = whole.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let found = rustix::fs::statvfs(there).with_context(|| there.display().to_string())?;
+    let there = nearest(folder)?;
+    let found = rustix::fs::statvfs(&there).with_context(|| there.display().to_string())?;
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+/// # Errors
+/// When nothing can be made in `folder`, or in the first one above it that is there.
+pub fn expect_writable(folder: &Path) -> Result<()> {
+    let there = nearest(folder)?;
+    rustix::fs::access(&there, Access::WRITE_OK | Access::EXEC_OK)
+        .with_context(|| format!("{}: cannot be written", there.display()))
+}
+
+/// `folder`, or the first one above it that is there.
+fn nearest(folder: &Path) -> Result<PathBuf> {
+    let whole = std::path::absolute(folder).with_context(|| folder.display().to_string())?;
+    let there = whole.ancestors().find(|path| path.exists());
+    Ok(there.unwrap_or(Path::new("/")).to_path_buf())
 }
 
 #[cfg(test)]
@@ -72,7 +87,13 @@ mod tests {
     #[test]
     fn a_folder_that_is_not_there_yet_has_the_room_of_the_one_above() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(free_disk(&folder.path().join("a/b")).unwrap() > 0);
+        let below = folder.path().join("a/b");
+        assert!(free_disk(&below).unwrap() > 0);
+        expect_writable(&below).unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let words = format!("{:#}", expect_writable(&file.join("below")).unwrap_err());
+        assert!(words.contains("cannot be written"), "{words}");
     }
 
     #[cfg(target_os = "linux")]

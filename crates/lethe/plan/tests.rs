@@ -42,7 +42,7 @@ fn a_tiny_run_fits_and_says_where_its_time_goes() {
     plan.disk_available = 10;
     plan.memory_available = Some(10);
     let study = Study::sketch(tiny(&[]), Device::Cpu, None).unwrap();
-    plan.judge(&study);
+    plan.judge(&study, None);
     let verdict = plan.verdict();
     assert!(verdict.starts_with("does not fit: memory: "), "{verdict}");
     assert!(verdict.contains("training.batch") && verdict.contains("disk: "), "{verdict}");

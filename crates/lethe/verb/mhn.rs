@@ -1,6 +1,6 @@
 //! `lethe mhn`: the theory lab, one experiment or the quick ones.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::{Args, Subcommand};
 use lethe::exit::{Fault, of_output, otherwise, tell};
 use lethe::lab::bridge::Learning;
@@ -186,6 +186,10 @@ impl Out {
     ///
     /// The folder comes first: what cannot be written need not be computed. A failure takes the empty folder away again.
     fn page(&self, name: &str, make: impl FnOnce() -> Result<Article>) -> Result<()> {
+        if self.out.join("run.json").exists() {
+            let error = anyhow!("--out: {}: it is the folder of a run", self.out.display());
+            return Err(Fault::Held.because(error));
+        }
         let folder = self.out.join(name);
         let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
         let new: Vec<&Path> = folder.ancestors().take_while(is_missing).collect();
