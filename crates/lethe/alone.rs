@@ -79,7 +79,8 @@ impl Lonely<'_> {
             )));
         }
         let mut session = Session::open(out, study, &[])?;
-        let begun = checkpoint::latest(out)?.map(|found| found.state::<TaskState>()).transpose()?;
+        let begun =
+            crate::learn::begun(out)?.map(|found| found.state::<TaskState>()).transpose()?;
         let buffer = match begun {
             Some(state) => state.buffer,
             None => {
@@ -119,10 +120,15 @@ impl Lonely<'_> {
         if (found.task + 1, found.seed) == (self.task, self.seed) && is_of_arm {
             return Ok(());
         }
+        if self.task == 1 {
+            return Err(Fault::Usage.because(anyhow!(
+                "--from: task 1 starts from the protocol's model or from nothing; leave it out"
+            )));
+        }
         Err(Fault::Usage.because(anyhow!(
             "--from: {}: expected task {} of arm {arm}, seed {}, got {}",
             from.display(),
-            self.task.saturating_sub(1),
+            self.task - 1,
             self.seed,
             found.label()
         )))
@@ -219,6 +225,10 @@ impl Lonely<'_> {
                 self.seed
             );
             return Err(Fault::Usage.because(error));
+        }
+        if out.join(&place.run).is_dir() {
+            let why = "it is the folder of a run, whose own ledger would be written; give another";
+            return Err(Fault::Usage.because(anyhow!("--out: {}: {why}", out.display())));
         }
         let chosen = choose_temperatures(study)?;
         let mut session = Session::open(out, study, &[])?;

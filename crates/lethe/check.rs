@@ -3,13 +3,13 @@
 use crate::exit::{Fault, fault_of, in_words};
 use crate::hold;
 use crate::learn::{Place, TaskState};
-use crate::progress::{Offsets, Progress};
+use crate::progress::Progress;
 use anyhow::{Context, Result, anyhow, ensure};
 use lethe_ledger::{
     ExampleTable, Ledger, Measurement, RunManifest, TrainingLog, TrainingRecord, durable,
     write_parquet,
 };
-use lethe_train::checkpoint::{self, Checkpoint};
+use lethe_train::checkpoint;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -167,7 +167,7 @@ impl Looking<'_> {
         let path = self.folder.join(name);
         let length = fs::metadata(&path).with_context(|| path.display().to_string())?.len();
         let fits = length == committed || (!self.is_complete && length > committed);
-        ensure!(fits, "expected {committed} bytes, got {length}");
+        ensure!(fits, "{name}: expected {committed} bytes, got {length}");
         Ok(())
     }
 
@@ -205,18 +205,13 @@ impl Looking<'_> {
     /// What an unfinished lesson goes on from is of this run, and the journals hold what it has written.
     fn expect_begun(&self, place: &Place) -> Result<()> {
         let Some(found) = checkpoint::furthest(&place.folder(self.folder))? else { return Ok(()) };
-        let Offsets { ledger, training } = self.own(place, &found)?.journals;
-        self.expect_length("ledger.jsonl", ledger)?;
-        self.expect_length("training.jsonl", training)
-    }
-
-    /// What a checkpoint at `place` remembers, if it is this run's.
-    fn own(&self, place: &Place, found: &Checkpoint) -> Result<TaskState> {
         let state: TaskState = found.state()?;
-        state.expect(place, &self.progress.data, found)?;
+        state.expect(place, &self.progress.data, &found)?;
         let is_known = self.progress.knows_protocol(&state.protocol);
         ensure!(is_known, "{}: it is of another protocol", found.path().display());
-        Ok(state)
+        self.expect_length("ledger.jsonl", state.journals.ledger)?;
+        self.expect_length("training.jsonl", state.journals.training)?;
+        state.contents.expect(self.folder, state.journals)
     }
 
     /// Every finished lesson left one, whole, and of this run.
@@ -230,7 +225,8 @@ impl Looking<'_> {
             let folder = place.folder(self.folder);
             let found = checkpoint::furthest(&folder)?
                 .with_context(|| format!("{}: the checkpoint is gone", folder.display()))?;
-            self.own(&place, &found)?;
+            found.state::<TaskState>()?.expect(&place, &self.progress.data, &found)?;
+            self.progress.expect_left(&place, &found)?;
             whole += 1;
         }
         Ok(format!("{whole}, every file of the digest that it was written with"))

@@ -178,7 +178,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Fault> {
 fn of_io(error: &std::io::Error) -> Fault {
     match error.kind() {
         std::io::ErrorKind::NotFound => Fault::Missing,
-        std::io::ErrorKind::ResourceBusy => Fault::Held,
+        std::io::ErrorKind::ResourceBusy | std::io::ErrorKind::AlreadyExists => Fault::Held,
         _ => Fault::Disk,
     }
 }

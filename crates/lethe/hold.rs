@@ -32,6 +32,7 @@ pub fn hold(folder: &Path) -> Result<Hold> {
     })?;
     let path = folder.join("lock");
     expect_own(&path)?;
+    expect_no_links(folder)?;
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true).create(true).truncate(false);
     let mut file = options.open(&path).map_err(|error| {
@@ -66,15 +67,33 @@ pub fn expect_free(folder: &Path) -> Result<()> {
 
 /// A lock is a file of the run's own: what is behind a link would be emptied, a pipe would be waited for.
 fn expect_own(path: &Path) -> Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    let is_own = |found: &fs::Metadata| found.is_file() && found.nlink() == 1;
-    match fs::symlink_metadata(path) {
-        Ok(found) if !is_own(&found) => Err(Fault::Held.because(anyhow!(
-            "{}: it is not a file of this folder alone; take it away",
-            path.display()
-        ))),
-        _ => Ok(()),
+    lethe_ledger::durable::expect_own(path).map_err(|error| Fault::Held.because(error))
+}
+
+/// What is written, and removed, in a run's folder lies in it: no folder of it leads elsewhere.
+fn expect_no_links(folder: &Path) -> Result<()> {
+    /// From the run's folder down to a task's.
+    const DEPTH: usize = 3;
+    let mut level = vec![folder.to_path_buf()];
+    for _ in 0..=DEPTH {
+        let entries = level.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
+        let mut below = Vec::new();
+        for entry in entries.flatten() {
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_symlink() && entry.path().is_dir() {
+                return Err(Fault::Held.because(anyhow!(
+                    "{}: it is a link to another folder, in which would be written; put that folder itself in its place, or \
+                     link the whole run's folder",
+                    entry.path().display()
+                )));
+            }
+            if kind.is_dir() {
+                below.push(entry.path());
+            }
+        }
+        level = below;
     }
+    Ok(())
 }
 
 fn lock(folder: &Path, file: &mut File, operation: FlockOperation) -> Result<()> {

@@ -1,7 +1,7 @@
 //! One task of one arm: trained to its last step, from its last checkpoint where there is one.
 
 use crate::interrupt::Interrupt;
-use crate::progress::{Offsets, Progress};
+use crate::progress::{Contents, Offsets, Progress};
 use crate::session::Session;
 use crate::study::Study;
 use crate::system::AnyNetwork;
@@ -52,6 +52,11 @@ impl Place {
         }
     }
 
+    /// The same place, as `progress.json` names it.
+    pub fn key(&self) -> String {
+        self.folder(Path::new("")).display().to_string()
+    }
+
     /// In words.
     pub fn label(&self) -> String {
         let arm = if self.task == 1 { String::new() } else { format!("{} · ", self.arm) };
@@ -73,6 +78,8 @@ pub struct TaskState {
     pub position: Position,
     /// How long the journals were then.
     pub journals: Offsets,
+    /// What they held.
+    pub contents: Contents,
     /// What is replayed, where this arm keeps a buffer.
     pub buffer: Option<ReplayBuffer>,
 }
@@ -155,7 +162,7 @@ impl Lesson<'_> {
         interrupt: &Interrupt,
     ) -> Result<Checkpoint> {
         let job = self.job(inputs);
-        let (mut trainer, mut kept) = match checkpoint::latest(&self.folder)? {
+        let (mut trainer, mut kept) = match begun(&self.folder)? {
             Some(found) if self.is_last(&found)? => return self.ended(found, session),
             Some(found) => (self.resume(job, &found, session)?, found),
             None => {
@@ -172,6 +179,9 @@ impl Lesson<'_> {
             let step = trainer.position().step;
             let is_due =
                 step.is_multiple_of(self.study.spec.training.checkpoint_every) || is_over(&trainer);
+            if is_over(&trainer) {
+                trainer.expect_sound(&held_out)?;
+            }
             if is_due || interrupt.is_raised() {
                 kept = self.save(&trainer, session)?;
             }
@@ -223,12 +233,14 @@ impl Lesson<'_> {
 
     /// Commits where the task stands, and then lets go of the checkpoint before.
     fn save(&self, trainer: &Trainer<AnyNetwork>, session: &mut Session) -> Result<Checkpoint> {
+        let (journals, contents) = session.commit()?;
         let state = TaskState {
             protocol: digest(&self.study.text),
             data: self.study.images.digest(),
             place: self.place.clone(),
             position: trainer.position().clone(),
-            journals: session.commit()?,
+            journals,
+            contents,
             buffer: self.buffer.clone(),
         };
         let path = self.folder.join(checkpoint::name(state.position.step));
@@ -259,7 +271,7 @@ impl Lesson<'_> {
     fn ended(&self, found: Checkpoint, session: &mut Session) -> Result<Checkpoint> {
         let state: TaskState = found.state()?;
         self.expect(&state, &found, session)?;
-        session.resume_stage(state.journals)?;
+        session.resume_stage(state.journals, &state.contents)?;
         // A kill may have come between this checkpoint and the removal of the one before it.
         checkpoint::retire_others(&self.folder, &found)?;
         Ok(found)
@@ -273,7 +285,7 @@ impl Lesson<'_> {
     ) -> Result<Trainer<'a, AnyNetwork>> {
         let state: TaskState = found.state()?;
         self.expect(&state, found, session)?;
-        session.resume_stage(state.journals)?;
+        session.resume_stage(state.journals, &state.contents)?;
         let system = &self.study.system;
         let read = |name: &str| system.load(&found.path().join(name), &self.study.device);
         let (store, average) = (read(RAW)?, read(system.result_file())?);
@@ -316,6 +328,24 @@ pub enum Of<'a> {
     Folder(&'a Path),
 }
 
+/// The last checkpoint in `folder`, with what helps where it is damaged.
+fn latest(folder: &Path, remedy: &str) -> Result<Option<Checkpoint>> {
+    checkpoint::latest(folder).map_err(|error| match error {
+        TrainError::Damaged { .. } => {
+            crate::exit::Fault::Untrustworthy.because(anyhow!("{error}, or {remedy}"))
+        }
+        other => other.into(),
+    })
+}
+
+/// That of a task that is not finished: what it has learned can be learned again.
+///
+/// # Errors
+/// When it is damaged.
+pub fn begun(folder: &Path) -> Result<Option<Checkpoint>> {
+    latest(folder, &format!("delete {} to learn this task again", folder.display()))
+}
+
 /// The checkpoint of a finished task, read through, and what it remembers.
 ///
 /// # Errors
@@ -326,7 +356,8 @@ pub fn finished(study: &Study, of: Of) -> Result<(Checkpoint, TaskState)> {
         Of::Folder(folder) => folder,
     };
     let untrustworthy = |error| crate::exit::Fault::Untrustworthy.because(error);
-    let found = checkpoint::latest(folder)?.ok_or_else(|| {
+    let remedy = "begin anew with another --out";
+    let found = latest(folder, remedy)?.ok_or_else(|| {
         untrustworthy(anyhow!(
             "{}: the task is finished, but its checkpoint is gone; begin anew with another --out",
             folder.display()
@@ -338,10 +369,7 @@ pub fn finished(study: &Study, of: Of) -> Result<(Checkpoint, TaskState)> {
         Of::Folder(_) => state.expect(&state.place, &data, &found).map_err(untrustworthy)?,
         Of::Run(folder, place) => {
             state.expect(place, &data, &found).map_err(untrustworthy)?;
-            let progress = Progress::read(folder)?;
-            let is_known = progress.knows_protocol(&state.protocol);
-            let expected = if is_known { &state.protocol } else { &progress.protocol };
-            expect_same("protocol", &state.protocol, expected, &found).map_err(untrustworthy)?;
+            Progress::read(folder)?.expect_left(place, &found)?;
         }
     }
     Ok((found, state))

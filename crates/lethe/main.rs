@@ -94,7 +94,8 @@ fn begin(command: &Command) -> Result<()> {
         let error = anyhow!("RAYON_NUM_THREADS: expected at most {MOST_THREADS}, got {asked}");
         return Err(Fault::Usage.because(error));
     }
-    let threads = rayon::ThreadPoolBuilder::new().build_global();
+    // Whatever the environment says of stacks.
+    let threads = rayon::ThreadPoolBuilder::new().stack_size(2 << 20).build_global();
     threads.map_err(|error| Fault::Memory.because(anyhow!("no threads: {error}")))?;
     outlive_large_files()?;
     match command {

@@ -206,7 +206,8 @@ impl Measuring<'_> {
         let (mut readings, mut images): (Vec<Reading>, Vec<Tensor>) = (Vec::new(), Vec::new());
         for chunk in examples.chunks(probe.batch)? {
             self.interrupt.check()?;
-            let found = setting.measure(denoiser, &chunk, level)?;
+            let found =
+                setting.measure(denoiser, &chunk, level).map_err(|error| unsound(label, error))?;
             images.push(found.images);
             join(&mut readings, found.readings);
             self.meter.add(
@@ -238,7 +239,9 @@ impl Measuring<'_> {
         let mut readings = Vec::new();
         for chunk in examples.chunks(probe.batch)? {
             self.interrupt.check()?;
-            join(&mut readings, vec![setting.measure(denoiser, &chunk)?]);
+            let reading = setting.measure(denoiser, &chunk);
+            let reading = reading.map_err(|error| unsound(&place.label(), error))?;
+            join(&mut readings, vec![reading]);
             let work = chunk.len() * 2 * probe.bound_pairs * (probe.bound_points + 1);
             self.meter.add(work as f64, &format!("{} · variational bound", place.label()));
         }
@@ -385,6 +388,20 @@ pub fn append(session: &mut Session, readings: Vec<Reading>, moment: &Moment) ->
         session.measured(&reading.at(moment))?;
     }
     Ok(())
+}
+
+/// A network whose predictions are not finite has diverged, whoever trained it.
+fn unsound(label: &str, error: candle_core::Error) -> anyhow::Error {
+    let words = error.to_string();
+    if !words.contains("not finite") {
+        return error.into();
+    }
+    // Behind the first line candle may show a backtrace.
+    let error = words.lines().next().unwrap_or_default();
+    Fault::Diverged.because(anyhow!(
+        "{label}: {error}: the network has diverged, or its weights are not what they should be; begin anew with a lower \
+         training.learning_rate and another --out"
+    ))
 }
 
 /// Adds a batch's readings to those of the batches before.

@@ -71,6 +71,11 @@ impl Painter {
         })
     }
 
+    /// Channels of the decoder's features where they are as large as the image.
+    pub fn width(&self) -> Option<usize> {
+        self.vae.config.block_out_channels.first().copied()
+    }
+
     /// Side of the images that it was made for.
     pub fn size(&self) -> usize {
         self.config.sample_size.unwrap_or(64) * self.vae.config.factor()

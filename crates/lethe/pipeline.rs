@@ -170,7 +170,8 @@ struct SchedulerConfig {
     steps_offset: usize,
     set_alpha_to_one: bool,
     timestep_spacing: String,
-    clip_sample: bool,
+    clip_sample: Option<bool>,
+    clip_sample_range: f64,
     thresholding: bool,
 }
 
@@ -190,7 +191,8 @@ impl Default for SchedulerConfig {
             steps_offset: 0,
             set_alpha_to_one: true,
             timestep_spacing: "leading".into(),
-            clip_sample: false,
+            clip_sample: None,
+            clip_sample_range: 1.,
             thresholding: false,
         }
     }
@@ -203,6 +205,25 @@ impl Default for SchedulerConfig {
 pub fn scheduler_of(path: &Path) -> Result<(NoiseSchedule, Parameterization)> {
     let spec = diffusion_of(path)?.unwrap_or_default();
     Ok((NoiseSchedule::new(&spec.schedule())?, spec.parameterization))
+}
+
+/// Whether the scheduler of a network on pixels holds predicted images within [−1, 1], as diffusers' DDPM and DDIM do unless
+/// they are told otherwise.
+///
+/// # Errors
+/// When it is unreadable, or holds them otherwise.
+pub fn clips(path: &Path) -> Result<bool> {
+    let Some((file, config)) = config_of(path)? else { return Ok(true) };
+    let clips = config.clip_sample.unwrap_or(true);
+    if config.thresholding || (clips && config.clip_sample_range != 1.) {
+        return Err(Fault::Untrustworthy.because(anyhow!(
+            "{}: expected thresholding false and clip_sample_range 1, got {} and {}",
+            file.display(),
+            config.thresholding,
+            config.clip_sample_range
+        )));
+    }
+    Ok(clips)
 }
 
 /// How a walk from pure noise is laid out: diffusers' `steps_offset` and `set_alpha_to_one`.
@@ -254,8 +275,9 @@ pub fn ending_of(root: &Path) -> Result<Ending> {
     if config.timestep_spacing != "leading" {
         return refuse("timestep_spacing", "leading".into(), config.timestep_spacing);
     }
-    if config.clip_sample || config.thresholding {
-        let got = format!("{} and {}", config.clip_sample, config.thresholding);
+    let clips = config.clip_sample.unwrap_or(false);
+    if clips || config.thresholding {
+        let got = format!("{clips} and {}", config.thresholding);
         return refuse("clip_sample and thresholding", "false for latents".into(), got);
     }
     if config.steps_offset >= total.max(1) {

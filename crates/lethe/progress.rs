@@ -2,8 +2,10 @@
 
 use crate::changes::Edit;
 use crate::exit::Fault;
+use crate::learn::Place;
 use anyhow::{Context, Result, anyhow};
 use lethe_ledger::{digest, durable};
+use lethe_train::checkpoint::Checkpoint;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +13,7 @@ use std::io::Read;
 use std::path::Path;
 
 /// Format of the file.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// What is finished.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +37,9 @@ pub struct Progress {
     pub journals: Offsets,
     /// Digests of the journals to these lengths.
     pub contents: Contents,
+    /// Digests of the checkpoints that finished lessons left, by their places in the folder.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub checkpoints: BTreeMap<String, String>,
     /// Digests of the images that they left, by their places in the folder.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub images: BTreeMap<String, String>,
@@ -60,6 +65,26 @@ impl Contents {
             ledger: digest_of(&folder.join("ledger.jsonl"), committed.ledger)?,
             training: digest_of(&folder.join("training.jsonl"), committed.training)?,
         })
+    }
+
+    /// The journals in `folder` hold these, so far as they are `committed`.
+    ///
+    /// # Errors
+    /// Names the first that does not.
+    pub fn expect(&self, folder: &Path, committed: Offsets) -> Result<()> {
+        let found = Self::of(folder, committed)?;
+        let pairs = [
+            ("ledger.jsonl", &found.ledger, &self.ledger),
+            ("training.jsonl", &found.training, &self.training),
+        ];
+        for (name, found, kept) in pairs {
+            if found != kept {
+                let reason =
+                    "it does not hold what the run has committed, which may be another run's lines";
+                return Err(untrustworthy(&folder.join(name), reason));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -163,19 +188,21 @@ impl Progress {
     /// # Errors
     /// Names the first that does not.
     pub fn expect_contents(&self, folder: &Path) -> Result<()> {
-        let found = Contents::of(folder, self.journals)?;
-        let pairs = [
-            ("ledger.jsonl", &found.ledger, &self.contents.ledger),
-            ("training.jsonl", &found.training, &self.contents.training),
-        ];
-        for (name, found, kept) in pairs {
-            if found != kept {
-                let reason =
-                    "it does not hold what the run has committed, which may be another run's lines";
-                return Err(untrustworthy(&folder.join(name), reason));
-            }
+        self.contents.expect(folder, self.journals)
+    }
+
+    /// The checkpoint `found` is the one that the lesson at `place` left.
+    ///
+    /// # Errors
+    /// When it is another one, or the lesson is not finished.
+    pub fn expect_left(&self, place: &Place, found: &Checkpoint) -> Result<()> {
+        if self.checkpoints.get(&place.key()).is_some_and(|left| left == found.digest()) {
+            return Ok(());
         }
-        Ok(())
+        Err(untrustworthy(
+            found.path(),
+            "it is not what the task left: it was put here from elsewhere",
+        ))
     }
 
     /// The images that finished stages left are there as they were drawn.

@@ -25,7 +25,7 @@ use lethe_ledger::{
 };
 use lethe_probe::Moment;
 use lethe_probe::energy::Temperatures;
-use lethe_train::{StepReport, Trainer, checkpoint};
+use lethe_train::{StepReport, Trainer};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -226,12 +226,9 @@ impl Repeating<'_> {
             let lesson = self.prepare(session, place, origin)?;
             let run_folder = session.folder().to_path_buf();
             let mut witness = Curve { measuring: self.measuring() };
-            lesson.learn(
-                session,
-                || self.start(&run_folder, origin),
-                &mut witness,
-                self.interrupt,
-            )?;
+            let start = || self.start(&run_folder, origin);
+            let left = lesson.learn(session, start, &mut witness, self.interrupt)?;
+            session.left(place, &left);
             Ok(())
         })?;
         self.stage(
@@ -266,7 +263,7 @@ impl Repeating<'_> {
         let (study, folder) = (self.study, place.folder(session.folder()));
         let arm = origin.map_or(Arm::None, |(arm, _)| arm);
         let begun =
-            checkpoint::latest(&folder)?.map(|found| found.state::<TaskState>()).transpose()?;
+            crate::learn::begun(&folder)?.map(|found| found.state::<TaskState>()).transpose()?;
         let buffer = match begun {
             Some(state) => state.buffer,
             None => {

@@ -7,11 +7,13 @@ use crate::changes::{self, Edit};
 use crate::check;
 use crate::exit::Fault;
 use crate::hold::{Hold, hold};
+use crate::learn::Place;
 use crate::meter::note;
 use crate::progress::{Contents, FORMAT, Offsets, Progress};
 use crate::study::Study;
 use anyhow::{Context, Result, anyhow};
 use lethe_ledger::{Ledger, Measurement, TrainingLog, TrainingRecord, digest, durable};
+use lethe_train::checkpoint::Checkpoint;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -67,10 +69,14 @@ impl Session {
     /// # Errors
     /// When the disk refuses.
     pub fn finish(&mut self, name: &str) -> Result<()> {
-        self.progress.journals = self.commit()?;
-        self.progress.contents = Contents::of(&self.folder, self.progress.journals)?;
+        (self.progress.journals, self.progress.contents) = self.commit()?;
         self.progress.done.push(name.to_string());
         self.progress.save(&self.folder)
+    }
+
+    /// The lesson at `place` left the checkpoint `left`; it is committed with the stage that follows.
+    pub fn left(&mut self, place: &Place, left: &Checkpoint) {
+        self.progress.checkpoints.insert(place.key(), left.digest().to_string());
     }
 
     /// Appends to the ledger.
@@ -104,15 +110,16 @@ impl Session {
         Ok(())
     }
 
-    /// Waits until the journals are on the disk, and says how long they are.
+    /// Waits until the journals are on the disk, and says how long they are and what they hold.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn commit(&mut self) -> Result<Offsets> {
+    pub fn commit(&mut self) -> Result<(Offsets, Contents)> {
         let Journals { ledger, training } = self.journals()?;
         ledger.sync()?;
         training.sync()?;
-        Ok(Offsets { ledger: ledger.offset(), training: training.offset() })
+        let offsets = Offsets { ledger: ledger.offset(), training: training.offset() };
+        Ok((offsets, Contents { ledger: ledger.digest(), training: training.digest() }))
     }
 
     fn journals(&mut self) -> Result<&mut Journals> {
@@ -122,10 +129,11 @@ impl Session {
     /// Goes on at a checkpoint within a stage: cuts the journals back to what they held then.
     ///
     /// # Errors
-    /// When they are shorter than that: the files do not belong together.
-    pub fn resume_stage(&mut self, at: Offsets) -> Result<()> {
+    /// When they are shorter than that, or held something else: the files do not belong together.
+    pub fn resume_stage(&mut self, at: Offsets, contents: &Contents) -> Result<()> {
         // Journals that this process writes itself are cut at every stage that it begins anew.
         if self.journals.is_none() {
+            contents.expect(&self.folder, at)?;
             self.tell_of_uncommitted(at);
         }
         self.journals = Some(Journals {
@@ -153,7 +161,7 @@ impl Session {
     /// # Errors
     /// When a journal is damaged or shorter than that.
     pub fn begin_stage(&mut self) -> Result<()> {
-        self.resume_stage(self.progress.journals)
+        self.resume_stage(self.progress.journals, &self.progress.contents.clone())
     }
 }
 
@@ -173,6 +181,7 @@ fn begin_or_continue(folder: &Path, study: &Study, allowed: &[String]) -> Result
         done: Vec::new(),
         journals: Offsets::default(),
         contents: Contents::of(folder, Offsets::default())?,
+        checkpoints: BTreeMap::new(),
         images: BTreeMap::new(),
     };
     match kept {
@@ -230,8 +239,18 @@ fn edited(
     Ok(progress)
 }
 
-/// A folder without a protocol must not hold a journal: it would be cut.
+/// A folder without a protocol must not hold a journal: it would be cut. Nor may it lie in another run's, which is read whole.
 fn refuse_strangers(folder: &Path) -> Result<()> {
+    let whole = std::path::absolute(folder).map_err(|error| Fault::Held.because(error))?;
+    let is_run =
+        |above: &&Path| above.join("progress.json").exists() && above.join("run.json").exists();
+    if let Some(run) = whole.ancestors().skip(1).find(is_run) {
+        return Err(Fault::Held.because(anyhow!(
+            "{}: it lies in the folder of another run, {}; give another --out",
+            folder.display(),
+            run.display()
+        )));
+    }
     for name in ["ledger.jsonl", "training.jsonl", "progress.json"] {
         if folder.join(name).exists() {
             let path = folder.join(name);

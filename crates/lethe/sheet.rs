@@ -1,6 +1,7 @@
 //! Sheets of images: tiles from left to right, then down, as one PNG.
 
-use anyhow::{Context, Result, ensure};
+use crate::exit::Fault;
+use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{DType, Tensor};
 
 /// Tiles of one size on a grid.
@@ -25,7 +26,7 @@ impl Sheet {
     /// Puts the images [n, height, width, channels], in [−1, 1], on the tiles `positions`.
     ///
     /// # Errors
-    /// When an image has another size than the tiles, or there is no such tile.
+    /// When an image has another size than the tiles, a number that is not finite, or there is no such tile.
     pub fn place(&mut self, images: &Tensor, positions: &[usize]) -> Result<()> {
         let (n, height, width, channels) = images.dims4()?;
         ensure!(
@@ -38,6 +39,10 @@ impl Sheet {
         );
         let rows = images.to_dtype(DType::F32)?.flatten_from(1)?.to_vec2::<f32>()?;
         for (row, &position) in rows.into_iter().zip(positions) {
+            if !row.iter().all(|x| x.is_finite()) {
+                let why = "a number of it is not finite; are the network's weights?";
+                return Err(Fault::Diverged.because(anyhow!("image {position}: {why}")));
+            }
             let tile = self
                 .tiles
                 .get_mut(position)

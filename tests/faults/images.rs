@@ -55,6 +55,11 @@ fn small(others: &[u8]) -> Vec<u8> {
 /// Broken in about twenty ways, by name; none of them may be taken for an image.
 pub fn broken() -> Vec<(&'static str, Vec<u8>)> {
     let golden = |name: &str| fs::read(golden("images").join(name)).unwrap();
+    // The data break off, and the end marker is there all the same.
+    let ended = |name: &str| {
+        let bytes = golden(name);
+        [&bytes[..bytes.len() - 12], &[0xff, 0xd9]].concat()
+    };
     let cut = |name: &str, share: usize| {
         let bytes = golden(name);
         bytes[..bytes.len() * share / 10].to_vec()
@@ -71,6 +76,8 @@ pub fn broken() -> Vec<(&'static str, Vec<u8>)> {
         ("page.jpg", b"<!doctype html><html><body>404 not found</body></html>".to_vec()),
         ("text.png", b"this is not an image\n".to_vec()),
         ("cut.png", cut("alpha.png", 6)),
+        ("ended.jpg", ended("turned.jpg")),
+        ("ended-progressive.jpg", ended("progressive.jpg")),
         ("cut.jpg", cut("turned.jpg", 6)),
         ("cut.webp", cut("lossy.webp", 6)),
         ("head.png", golden("bits.png")[..8].to_vec()),

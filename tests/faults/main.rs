@@ -26,6 +26,7 @@ mod names;
 mod numbers;
 mod process;
 mod runs;
+mod strangers;
 mod tally;
 mod targets;
 mod unpacked;
@@ -73,6 +74,8 @@ const ROWS: &[Row] = &[
     ("names that are no UTF-8, long, or of many lines", folders::names),
     ("markup and formulas in class names and captions", names::markup),
     ("no HOME, another locale, a closed output", environment::surroundings),
+    ("parts of another run; a last step that diverges", strangers::parts),
+    ("hard links, linked folders, a run in a run, devices", strangers::names),
     ("limits of memory, files and threads; signals at the lab", limits::all),
     ("folders that may not be written or read", environment::permissions),
     ("offline: no socket", environment::offline),

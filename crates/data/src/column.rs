@@ -38,9 +38,10 @@ pub(crate) fn find_column(
     }
 }
 
-/// Whether there is a leaf column of this name.
+/// Whether there is a column of this name, whatever lies in it.
 pub(crate) fn has_column(schema: &SchemaDescriptor, name: &str) -> bool {
-    schema.columns().iter().any(|column| column.path().string() == name)
+    let is_it = |first: Option<&String>| first.is_some_and(|first| first == name);
+    schema.columns().iter().any(|column| is_it(column.path().parts().first()))
 }
 
 /// "img.bytes (BYTE_ARRAY), label (INT64)".

@@ -33,8 +33,9 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
 /// than 16,384 pixels a side, more than 256 MiB decoded.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, String> {
     let format = format_of(bytes)?;
+    let mut end = None;
     match format {
-        ImageFormat::Jpeg => jpeg::inspect(bytes)?,
+        ImageFormat::Jpeg => end = Some(jpeg::inspect(bytes)?),
         ImageFormat::WebP => check_riff_length(bytes)?,
         _ => check_png_end(bytes)?,
     }
@@ -42,7 +43,16 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, String> {
         ImageFormat::Png => without_texts(bytes),
         _ => Cow::Borrowed(bytes),
     };
-    contain(|| "the decoder gave up on damaged data".to_string(), || picture(&needed, format))
+    let decoded = |bytes: &[u8]| {
+        contain(|| "the decoder gave up on damaged data".to_string(), || picture(bytes, format))
+    };
+    let picture = decoded(&needed)?;
+    match end.map(|end| decoded(&jpeg::lengthened(bytes, end))) {
+        Some(again) if again.as_ref() != Ok(&picture) => {
+            Err("truncated JPEG: its data end before the picture does".to_string())
+        }
+        _ => Ok(picture),
+    }
 }
 
 /// A PNG without texts and colour profile, which are not looked at, and of which a few bytes may unpack to gigabytes.

@@ -32,6 +32,8 @@ pub(crate) struct Gathered {
     labels: Vec<u32>,
     /// One for each id, where the source has captions.
     captions: Option<Vec<String>>,
+    /// Bytes that the captions take.
+    told: u64,
     pixels: Vec<u8>,
 }
 
@@ -59,6 +61,7 @@ impl Gathered {
             ids: Vec::new(),
             labels: Vec::new(),
             captions: reader.has_captions().then(Vec::new),
+            told: 0,
             pixels: Vec::new(),
         }
     }
@@ -113,7 +116,10 @@ impl Gathered {
         let picture = apply(picture, options);
         let (first, shape) = self.first.get_or_insert_with(|| (place.to_string(), picture.shape));
         if picture.shape == *shape {
-            self.expect_room(picture.pixels.len(), place, options)?;
+            let told =
+                if self.captions.is_some() { size_of::<String>() + caption.len() } else { 0 };
+            self.expect_room(picture.pixels.len() + told, place, options)?;
+            self.told += told as u64;
             self.ids.push(id);
             self.labels.push(class as u32);
             self.captions.iter_mut().for_each(|captions| captions.push(caption.to_string()));
@@ -129,7 +135,7 @@ impl Gathered {
         Ok(())
     }
 
-    /// Whether there is room for one more image of `length` bytes, and before the first for all that will come.
+    /// Whether there is room for one more image of `length` bytes, its caption included, and before the first for all that will come.
     fn expect_room(
         &self,
         length: usize,
@@ -141,7 +147,7 @@ impl Gathered {
         let wanted = options.per_class.map(|wanted| (wanted as u64).saturating_mul(classes));
         let rows = self.ahead.map(|ahead| ahead.min(wanted.unwrap_or(u64::MAX)));
         let all = rows.filter(|_| self.ids.is_empty()).unwrap_or(1).saturating_mul(length as u64);
-        let needed = all.saturating_add(self.pixels.len() as u64);
+        let needed = all.saturating_add(self.pixels.len() as u64 + self.told);
         if needed <= limit {
             return Ok(());
         }

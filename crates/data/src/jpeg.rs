@@ -1,17 +1,17 @@
-//! What a JPEG decoder would pass over in silence: a missing end, and four channels.
+//! What a JPEG decoder would pass over in silence: a missing end, data that end before the picture, and four channels.
 //!
 //! A lenient decoder fills a truncated picture with grey and turns CMYK into RGB by a guess. Both are refused here by a
 //! walk over the markers (ITU-T T.81, annex B), before anything is decoded.
 
-/// Checks that a JPEG reaches its end-of-image marker and has no more than three channels.
-pub(crate) fn inspect(bytes: &[u8]) -> Result<(), String> {
+/// Checks that a JPEG reaches its end-of-image marker, whose offset it returns, and has no more than three channels.
+pub(crate) fn inspect(bytes: &[u8]) -> Result<usize, String> {
     const END_OF_IMAGE: u8 = 0xd9;
     let mut at = 2; // Behind the start-of-image marker.
     loop {
         let (marker, body) =
             next_marker(bytes, at).ok_or("truncated JPEG: no end-of-image marker")?;
         if marker == END_OF_IMAGE {
-            return Ok(());
+            return Ok(body - 2);
         }
         let length = bytes.get(body..body + 2).ok_or("truncated JPEG: a segment without length")?;
         if is_frame(marker) && bytes.get(body + 7).is_some_and(|&channels| channels > 3) {
@@ -19,6 +19,14 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<(), String> {
         }
         at = body + usize::from(u16::from_be_bytes([length[0], length[1]]));
     }
+}
+
+/// The same JPEG with a few more bytes of data before its `end`.
+///
+/// A decoder that has its whole picture never sees them. One that ran out of data would have gone on with zeros, and sees
+/// another picture now.
+pub(crate) fn lengthened(bytes: &[u8], end: usize) -> Vec<u8> {
+    [&bytes[..end], &[0x95, 0x6a].repeat(64), &bytes[end..]].concat()
 }
 
 /// The next marker at or behind `at` and the offset of what follows it.
@@ -50,8 +58,9 @@ mod tests {
 
     #[test]
     fn only_the_end_marker_behind_the_scan_ends_the_file() {
-        assert_eq!(inspect(&jpeg(3)), Ok(()));
-        assert_eq!(inspect(&[jpeg(1), b"trailer".to_vec()].concat()), Ok(()));
+        let end = jpeg(3).len() - 2;
+        assert_eq!(inspect(&jpeg(3)), Ok(end));
+        assert_eq!(inspect(&[jpeg(1), b"trailer".to_vec()].concat()), Ok(end));
         for length in 2..jpeg(3).len() {
             assert!(inspect(&jpeg(3)[..length]).is_err(), "cut to {length}");
         }

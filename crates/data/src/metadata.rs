@@ -5,8 +5,10 @@
 //! is asked for, its caption. Other columns are not looked at. Lines count from 1, as editors count them.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::DataError;
@@ -126,7 +128,7 @@ fn json_table(path: &Path, bytes: &[u8], caption: &str) -> Result<Table, DataErr
             malformed(path, field, "a JSON object", one_line(&cause), remedy)
         };
         let text = std::str::from_utf8(line).map_err(|cause| refused(cause.to_string()))?;
-        let mut object: Map<String, Value> =
+        let Object(mut object) =
             serde_json::from_str(text).map_err(|cause| refused(cause.to_string()))?;
         let mut take = |name: &str| object.get_mut(name).map_or(Value::Null, Value::take);
         let (file, label, caption) = (take(FILE), take(LABEL), take(caption));
@@ -220,11 +222,47 @@ fn inner(path: &Path) -> Option<PathBuf> {
 fn number_labels(lines: &mut [Line]) {
     let number = |line: &Line| match &line.label {
         None => Some(None),
-        Some(Label::Name(name)) => name.trim().parse().ok().map(|n| Some(Label::Number(n))),
+        Some(Label::Name(name)) => whole(name.trim()).map(|n| Some(Label::Number(n))),
         Some(number) => Some(Some(number.clone())),
     };
     if let Some(numbers) = lines.iter().map(number).collect::<Option<Vec<_>>>() {
         lines.iter_mut().zip(numbers).for_each(|(line, number)| line.label = number);
+    }
+}
+
+/// A whole number, as spreadsheets and data frames may write it: 3 or 3.0.
+fn whole(text: &str) -> Option<i64> {
+    const EXACT: f64 = (1u64 << 53) as f64;
+    let number =
+        |text: &str| text.parse::<f64>().ok().filter(|x| x.fract() == 0. && x.abs() < EXACT);
+    text.parse().ok().or_else(|| number(text).map(|x| x as i64))
+}
+
+/// A JSON object in which every key stands once; of two, nobody knows which is meant.
+struct Object(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Object, A::Error> {
+                let mut object = Map::new();
+                while let Some((key, value)) = entries.next_entry::<String, Value>()? {
+                    if object.contains_key(&key) {
+                        return Err(A::Error::custom(format!("`{key}` stands twice")));
+                    }
+                    object.insert(key, value);
+                }
+                Ok(Object(object))
+            }
+        }
+        from.deserialize_map(Keys)
     }
 }
 
@@ -255,5 +293,21 @@ mod tests {
         assert!(refused.contains("data.caption_column"), "{refused}");
         let found = read(&path, Some("caption")).unwrap();
         assert_eq!(found.lines[0].caption.as_deref(), Some("a cat"));
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metadata.jsonl");
+        std::fs::write(&path, r#"{"file_name": "a.png", "text": "a cat", "text": "a dog"}"#)
+            .unwrap();
+        let refused = read(&path, None).unwrap_err().to_string();
+        assert!(refused.contains("`text` stands twice") && refused.contains("line 1"), "{refused}");
+    }
+
+    #[test]
+    fn numbers_of_a_data_frame_are_numbers() {
+        let found = ["3", "3.0", "1e1", "-2.0", "3.5", "cat", "inf", "1e300"].map(whole);
+        assert_eq!(found, [Some(3), Some(3), Some(10), Some(-2), None, None, None, None]);
     }
 }

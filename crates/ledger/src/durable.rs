@@ -62,12 +62,28 @@ pub fn expect_file(path: &Path) -> Result<()> {
     Err(Error::NotAFile { path: path.to_owned(), found: found.into() })
 }
 
+/// Refuses to write into what has another name besides `path`, or is no file; what is not there yet is nobody else's.
+///
+/// # Errors
+/// [`Error::NotOwn`] says what it is.
+pub fn expect_own(path: &Path) -> Result<()> {
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+    let what = match found.nlink() {
+        _ if found.is_symlink() => "a link".to_string(),
+        _ if !found.is_file() => "no file".to_string(),
+        1 => return Ok(()),
+        names => format!("one file with {names} names (hard links)"),
+    };
+    Err(Error::NotOwn { path: path.to_owned(), what })
+}
+
 /// As [`write_file`], with the content streamed by `write`.
 pub(crate) fn replace(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
 ) -> Result<()> {
     let partial = partial_path(path)?;
+    expect_replaceable(path)?;
     let file = claim(&partial)?;
     let outcome = write_and_rename(file, &partial, path, write);
     if outcome.is_err() {
@@ -75,6 +91,16 @@ pub(crate) fn replace(
         let _ = fs::remove_file(&partial);
     }
     outcome
+}
+
+/// A device or a pipe is written to, not put away: a file in the place of /dev/null would break the machine.
+fn expect_replaceable(path: &Path) -> Result<()> {
+    let is_other = |found: fs::Metadata| !found.is_file() && !found.is_symlink();
+    if !fs::symlink_metadata(path).is_ok_and(is_other) {
+        return Ok(());
+    }
+    let why = "it is there already, and no file; give the name of a file";
+    Err(Error::io(path, "replace")(std::io::Error::new(ErrorKind::AlreadyExists, why)))
 }
 
 /// A new file `partial`, this process's own as long as the handle lives; what is left over from a kill goes first.

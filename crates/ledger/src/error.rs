@@ -29,6 +29,16 @@ pub enum Error {
         /// What it is.
         found: String,
     },
+    /// A file that is written in place, and is not the folder's own.
+    #[error(
+        "{}: it is {what}: writing here would change another place, too; put a copy in its place", path.display()
+    )]
+    NotOwn {
+        /// Where it lies.
+        path: PathBuf,
+        /// What it is.
+        what: String,
+    },
     /// A complete line is not what was written.
     #[error(
         "{}, line {line}: {problem}; the file was changed or damaged after it was written: restore it from a copy, or run again", path.display()

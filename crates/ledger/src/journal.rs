@@ -31,6 +31,8 @@ pub struct Journal<R> {
     file: File,
     offset: u64,
     torn_bytes: u64,
+    /// Over the bytes up to `offset`.
+    hasher: blake3::Hasher,
     record: PhantomData<fn() -> R>,
 }
 
@@ -42,7 +44,12 @@ impl<R: Record> Journal<R> {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let mut journal = Self::open_unverified(path)?;
-        let tail = scan(path, |_, bytes| line::verify(bytes).map(drop))?;
+        let mut hasher = blake3::Hasher::new();
+        let tail = scan(path, |_, bytes| {
+            hasher.update(bytes).update(b"\n");
+            line::verify(bytes).map(drop)
+        })?;
+        journal.hasher = hasher;
         journal.cut(tail.complete_bytes)?;
         journal.torn_bytes = tail.torn_bytes;
         Ok(journal)
@@ -50,7 +57,7 @@ impl<R: Record> Journal<R> {
 
     /// Cuts the file back to `offset`, the length at a checkpoint, then opens it.
     ///
-    /// Unlike [`Self::open`] followed by [`Self::truncate_to`], damage behind the checkpoint, as
+    /// Unlike after [`Self::open`], damage behind the checkpoint, as
     /// a power failure leaves it, does not stop the run.
     ///
     /// # Errors
@@ -79,12 +86,18 @@ impl<R: Record> Journal<R> {
             return Err(self.io("append a line")(source));
         }
         self.offset += line.len() as u64;
+        self.hasher.update(line.as_bytes());
         Ok(())
     }
 
     /// Length of the committed lines in bytes: what a checkpoint remembers.
     pub fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// BLAKE3 of the committed lines, in hexadecimal digits.
+    pub fn digest(&self) -> String {
+        self.hasher.finalize().to_hex().to_string()
     }
 
     /// Bytes of a torn last line that opening cut off; 0 if there was none.
@@ -100,11 +113,8 @@ impl<R: Record> Journal<R> {
         self.file.sync_all().map_err(self.io("sync"))
     }
 
-    /// Drops the lines behind `offset`.
-    ///
-    /// # Errors
-    /// [`Error::NotALineEnd`], in which case nothing changes; [`Error::Io`].
-    pub fn truncate_to(&mut self, offset: u64) -> Result<()> {
+    /// Drops the lines behind `offset`, or changes nothing.
+    fn truncate_to(&mut self, offset: u64) -> Result<()> {
         let length = self.file.metadata().map_err(self.io("read the length"))?.len();
         if offset > length || !self.is_line_end(offset)? {
             return Err(Error::NotALineEnd { path: self.path.clone(), offset, length });
@@ -142,9 +152,7 @@ impl<R: Record> Journal<R> {
     }
 
     fn open_unverified(path: &Path) -> Result<Self> {
-        if path.symlink_metadata().is_ok() {
-            durable::expect_file(path)?;
-        }
+        durable::expect_own(path)?;
         let file = OpenOptions::new()
             .read(true)
             .append(true)
@@ -152,7 +160,8 @@ impl<R: Record> Journal<R> {
             .open(path)
             .map_err(Error::io(path, "open for appending"))?;
         durable::sync_folder(path)?;
-        Ok(Self { path: path.to_owned(), file, offset: 0, torn_bytes: 0, record: PhantomData })
+        let (path, hasher) = (path.to_owned(), blake3::Hasher::new());
+        Ok(Self { path, file, offset: 0, torn_bytes: 0, hasher, record: PhantomData })
     }
 
     fn is_line_end(&self, offset: u64) -> Result<bool> {

@@ -10,7 +10,7 @@ use lethe::diffusion::sampler::{Ddim, Ddpm, Spacing, Variance, walk};
 use lethe::exit::{Fault, otherwise};
 use lethe::model::folder_of;
 use lethe::painter::{Drawing, Painter};
-use lethe::pipeline::{locate, scheduler_of};
+use lethe::pipeline::{clips, locate, scheduler_of};
 use lethe::pixel::{UNet2d, UNet2dConfig, folder};
 use lethe::sheet::Sheet;
 use std::path::{Path, PathBuf};
@@ -144,12 +144,13 @@ fn draw_pixels(arguments: &Arguments, located: &Path, device: &Device) -> Result
         schedule: &schedule,
         parameterization,
     };
-    let channels = network.config.out_channels;
+    let (channels, clip) = (network.config.out_channels, clips(located)?);
+    expect_room(arguments, size, network.config.block_out_channels.first().copied())?;
     let mut sheet =
         Sheet::blank((size, size), channels, COLUMNS.min(arguments.count), arguments.count);
     let shape = [size, size, network.config.in_channels];
     for numbers in batches(arguments) {
-        let images = draw(arguments, &denoiser, &numbers, &shape, device)?;
+        let images = draw(arguments, &denoiser, &numbers, &shape, clip)?;
         sheet.place(&images, &positions(&numbers))?;
     }
     Ok(sheet)
@@ -159,6 +160,7 @@ fn draw_texts(arguments: &Arguments, located: &Path, device: &Device) -> Result<
     let painter = Painter::open(located, device).map_err(otherwise(Fault::Untrustworthy))?;
     let size = arguments.size.unwrap_or(painter.size());
     check_texts(arguments, &painter, size).map_err(|error| Fault::Usage.because(error))?;
+    expect_room(arguments, size, painter.width())?;
     let mut texts = arguments.prompts.clone();
     texts.push(arguments.negative_prompt.clone());
     let (embeddings, n) = (painter.embed(&texts)?, arguments.prompts.len());
@@ -191,17 +193,30 @@ fn check_texts(arguments: &Arguments, painter: &Painter, size: usize) -> Result<
         matches!(arguments.sampler, SamplerName::Ddim),
         "--sampler: expected ddim for Stable Diffusion"
     );
-    let weight = arguments.guidance;
-    ensure!(weight.abs() <= 1e4, "--guidance: expected a number up to 10000, got {weight}");
     check_size(arguments, size, painter.channels())?;
     let divisor = painter.divisor();
     let fits = size > 0 && size.is_multiple_of(divisor);
-    ensure!(fits, "--size: expected a multiple of {divisor}, got {size}");
+    ensure!(fits, "--size: expected a multiple of {divisor} above 0, got {size}");
     Ok(())
 }
 
 /// Numbers in all images together, at most: what needs more wants several calls.
 const MOST_NUMBERS: usize = 1 << 31;
+
+/// Refuses, before anything is computed, what cannot fit: of the widest features of a batch three lie in memory at once.
+fn expect_room(arguments: &Arguments, size: usize, channels: Option<usize>) -> Result<()> {
+    let numbers = [3, 4, size, size, channels.unwrap_or(1), arguments.batch.min(arguments.count)];
+    let needed = numbers.into_iter().map(|n| n as u64).fold(1, u64::saturating_mul);
+    match lethe::plan::machine::available_memory() {
+        Some(free) if needed > free && arguments.device == "cpu" => {
+            let (needed, free) = (lethe::plan::bytes(needed), lethe::plan::bytes(free));
+            Err(Fault::Held.because(anyhow!(
+                "--size, --batch: {needed} of memory at least, {free} are free; give a smaller --size or --batch"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Refuses a sheet that no memory would hold.
 fn check_size(arguments: &Arguments, size: usize, channels: usize) -> Result<()> {
@@ -217,6 +232,8 @@ fn check_size(arguments: &Arguments, size: usize, channels: usize) -> Result<()>
 
 fn check_counts(arguments: &Arguments, timesteps: usize) -> Result<()> {
     let Arguments { count, stages, batch, .. } = arguments;
+    let weight = arguments.guidance;
+    ensure!(weight.abs() <= 1e4, "--guidance: expected a number up to 10000, got {weight}");
     ensure!(*count > 0, "--count: expected at least 1, got 0");
     ensure!(*batch > 0, "--batch: expected at least 1, got 0");
     ensure!(
@@ -238,7 +255,10 @@ fn check(
     let class = &arguments.class;
     ensure!(arguments.prompts.is_empty(), "--prompt: this network is told no texts");
     let divisor = config.divisor();
-    ensure!(size.is_multiple_of(divisor), "--size: expected a multiple of {divisor}, got {size}");
+    ensure!(
+        size > 0 && size.is_multiple_of(divisor),
+        "--size: expected a multiple of {divisor} above 0, got {size}"
+    );
     match (class, config.num_class_embeds) {
         (Some(_), None) => bail!("--class: the network is told no classes"),
         (None, Some(n)) => bail!("--class: the network wants one, from 0 to {}", n - 1),
@@ -255,8 +275,9 @@ fn draw(
     denoiser: &NetworkDenoiser<UNet2d>,
     numbers: &[u64],
     shape: &[usize],
-    device: &Device,
+    clip: bool,
 ) -> Result<Tensor> {
+    let device = denoiser.store.flat().device();
     let stream = |name: &str| -> Stream { Seed(arguments.seed).stream(name) };
     let x = stream("samples").normal(0, numbers, shape, device)?;
     let timesteps =
@@ -265,11 +286,11 @@ fn draw(
     let condition = classes.as_deref().map_or(Condition::Unconditional, Condition::Classes);
     Ok(match arguments.sampler {
         SamplerName::Ddim => {
-            let sampler = Ddim { eta: 0., clip: true };
+            let sampler = Ddim { eta: 0., clip };
             walk(&sampler, denoiser, &timesteps, &x, condition, |_| Ok(x.clone()))?
         }
         SamplerName::Ddpm => {
-            let sampler = Ddpm { variance: Variance::Small, clip: true };
+            let sampler = Ddpm { variance: Variance::Small, clip };
             let noise =
                 |stage: usize| stream("sampler noise").normal(stage as u32, numbers, shape, device);
             walk(&sampler, denoiser, &timesteps, &x, condition, noise)?

@@ -446,7 +446,7 @@ mod tests {
                 flipped[at] ^= 1;
                 fs::write(&file, &flipped).unwrap();
                 let error = Checkpoint::open(&path).unwrap_err().to_string();
-                assert!(error.contains("delete the task's folder"), "{name} {at}: {error}");
+                assert!(error.contains("restore it from a copy"), "{name} {at}: {error}");
             }
             fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
             assert!(Checkpoint::open(&path).is_err(), "{name}: without its last byte");

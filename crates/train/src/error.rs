@@ -17,7 +17,7 @@ pub enum TrainError {
     },
     /// A number that is not finite was born; nothing was updated with it.
     #[error(
-        "training diverged in task {task} at step {step}: {what} is not finite; what was committed before is kept. Examples (id at timestep): {}. Try a lower training.learning_rate or a longer training.warm_up; at step 0 it is the weights that it started from, or the images",
+        "training diverged in task {task} at step {step}: {what} is not finite; what was committed before is kept.{} Try a lower training.learning_rate or a longer training.warm_up; at step 0 it is the weights that it started from, or the images",
         culprits(examples)
     )]
     Diverged {
@@ -61,7 +61,7 @@ pub enum TrainError {
         path: PathBuf,
     },
     /// A checkpoint is not what was written.
-    #[error("{}: {reason}; if its task is unfinished, delete the task's folder to learn it again, otherwise begin anew with another --out", path.display())]
+    #[error("{}: {reason}; restore it from a copy", path.display())]
     Damaged {
         /// The checkpoint or the file in it.
         path: PathBuf,
@@ -85,6 +85,9 @@ pub enum TrainError {
 const SHOWN: usize = 8;
 
 fn culprits(examples: &[(u64, usize)]) -> String {
+    if examples.is_empty() {
+        return String::new();
+    }
     let shown: Vec<String> =
         examples.iter().take(SHOWN).map(|(id, t)| format!("{id} at {t}")).collect();
     let more = if examples.len() > SHOWN {
@@ -92,7 +95,7 @@ fn culprits(examples: &[(u64, usize)]) -> String {
     } else {
         String::new()
     };
-    shown.join(", ") + &more
+    format!(" Examples (id at timestep): {}{more}.", shown.join(", "))
 }
 
 fn shown(names: &[String]) -> String {

@@ -10,6 +10,7 @@ use crate::pixels::{Inputs, mirrored, sample_keys};
 use crate::spec::{Keeping, Precision, TrainingSpec};
 use crate::state::Position;
 use candle_core::{DType, Device, Tensor};
+use lethe_candlex::finite::ensure_finite;
 use lethe_candlex::params::ParamStore;
 use lethe_candlex::rng::{Seed, StepKey};
 use lethe_candlex::tape::{Gradients, Tape, Value};
@@ -327,6 +328,28 @@ impl<'a, N: Network> Trainer<'a, N> {
             lerp(self.average.flat(), &weights, weight, 1.)?;
         }
         Ok(())
+    }
+
+    /// What the task leaves can be measured: finite numbers, and a finite loss on a few of `ids`.
+    ///
+    /// The last update is followed by no step that would find out.
+    ///
+    /// # Errors
+    /// [`TrainError::Diverged`].
+    pub fn expect_sound(&self, ids: &[u64]) -> Result<(), TrainError> {
+        const ENOUGH: usize = 4;
+        let ids = &ids[..ids.len().min(ENOUGH)];
+        let loss = self.with_result(|store| match ensure_finite("weights", store.flat()) {
+            Ok(()) if ids.is_empty() => Ok(0.),
+            Ok(()) => validation_loss(&self.job, store, ids),
+            Err(_) => Ok(f64::NAN),
+        })??;
+        if loss.is_finite() {
+            return Ok(());
+        }
+        let (what, examples) = ("what the network that the task leaves predicts", Vec::new());
+        let (task, step) = (self.job.task, self.position.step);
+        Err(TrainError::Diverged { task, step, what, examples })
     }
 
     /// The line of the training log that is due after this step, if one is.

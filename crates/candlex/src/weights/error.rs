@@ -65,7 +65,7 @@ impl fmt::Display for Fault {
                 write!(f, "type of `{name}`: expected {expected}, got {got}")
             }
             Self::NotFinite { name, index, value } => {
-                write!(f, "not finite: `{name}` at {index:?} is {value}")
+                write!(f, "not finite: `{name}` at {index:?} is {value:e}")
             }
         }
     }

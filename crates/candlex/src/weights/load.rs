@@ -193,7 +193,8 @@ impl Fitting<'_> {
     /// Into 32 bits: where the file has them too, as most do, no number is looked at alone.
     fn narrow(&self, place: &mut [f32]) -> Result<Unsound, WeightsError> {
         if self.info.dtype != Dtype::F32 {
-            return self.converted(place, |x| x as f32);
+            // What is finite in 64 bits may be too large for 32.
+            return self.converted(place, |x| x as f32, |x| (x as f32).is_finite());
         }
         let mut unsound = None;
         self.file.read_narrow(self.info, place, |from, numbers| {
@@ -204,19 +205,20 @@ impl Fitting<'_> {
     }
 
     fn wide(&self, place: &mut [f64]) -> Result<Unsound, WeightsError> {
-        self.converted(place, |x| x)
+        self.converted(place, |x| x, f64::is_finite)
     }
 
     fn converted<T>(
         &self,
         place: &mut [T],
         convert: impl Fn(f64) -> T,
+        is_sound: impl Fn(f64) -> bool,
     ) -> Result<Unsound, WeightsError> {
         let (mut places, mut unsound) = (place.iter_mut().enumerate(), None);
         self.file.for_each(self.name, |value| {
             if let Some((at, place)) = places.next() {
                 *place = convert(value);
-                unsound = unsound.or_else(|| (!value.is_finite()).then_some((at, value)));
+                unsound = unsound.or_else(|| (!is_sound(value)).then_some((at, value)));
             }
         })?;
         Ok(unsound)

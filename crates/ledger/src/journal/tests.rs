@@ -92,6 +92,7 @@ fn a_checkpoint_cuts_the_lines_behind_it_even_damaged_ones() {
     (1..3).for_each(|step| journal.append(&measurement(step)).unwrap());
     journal.sync().unwrap();
     assert_eq!(fs::read(&path).unwrap(), bytes);
+    assert_eq!(journal.digest(), blake3::hash(&bytes).to_hex().to_string());
 
     journal.truncate_to(0).unwrap();
     assert_eq!((journal.offset(), fs::metadata(&path).unwrap().len()), (0, 0));
