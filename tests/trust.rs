@@ -204,7 +204,7 @@ fn what_another_run_wrote_does_not_go_on() {
         words
     };
     let words = swap("seed-7/task-1");
-    assert!(words.contains("task-1") && words.contains("protocol: expected"), "{words}");
+    assert!(words.contains("task-1") && words.contains("put here from elsewhere"), "{words}");
     for journal in ["ledger.jsonl", "training.jsonl"] {
         let words = swap(journal);
         assert!(words.contains(journal), "{words}");
