@@ -32,6 +32,7 @@ fn compile() -> Result<(), String> {
         println!("cargo::rerun-if-env-changed=CUDA_COMPUTE_CAP");
         println!("cargo::rerun-if-env-changed=CUDA_HOME");
         println!("cargo::rerun-if-changed=gpu/shared.cuh");
+        println!("cargo::rustc-env=LETHE_CUDA_CAPABILITY={}", capability()?);
         for kernel in &kernels {
             ptx(kernel, &out)?;
         }
@@ -53,7 +54,8 @@ fn kernels() -> Result<Vec<PathBuf>, String> {
         .collect();
     kernels.sort();
     for kernel in &kernels {
-        println!("cargo::rerun-if-changed={}", kernel.display());
+        // With it whatever it includes of its own.
+        println!("cargo::rerun-if-changed={}", kernel.parent().unwrap_or(kernel).display());
     }
     Ok(kernels)
 }

@@ -1,16 +1,17 @@
-//! The law on a device: strided products of the library around our softmax, in chunks of queries.
+//! The law on a device: strided products of the library around our softmax, in chunks of queries; what suits tensor cores
+//! goes to `flash.rs`.
 //!
 //! Heads are strided views, so nothing is transposed; logits are 32-bit whatever the operands.
 //! Memory: the logits of a chunk, as many probabilities, and backward as many slopes; 256 MiB of logits at most, but for
 //! the keys of one query of one image.
 
-use super::{Gradients, Sizes};
+use super::{Gradients, Sizes, flash};
 use crate::gpu::product::{Matrix, Product};
 use crate::gpu::{Argument::*, Grid, Source, dense, fresh, launch, source};
 use candle_core::{DType, Device, Result, Tensor};
 use std::ops::Range;
 
-const KERNEL: Source = source!("attention");
+pub(super) const KERNEL: Source = source!("attention");
 
 /// Logits that exist at once.
 const LOGITS: usize = 1 << 26;
@@ -117,14 +118,20 @@ impl Side<'_> {
     }
 }
 
+fn dense_all(operands: &[(&str, &Tensor)]) -> Result<()> {
+    operands.iter().try_for_each(|(name, tensor)| dense(&format!("attention {name}"), tensor))
+}
+
 pub(super) fn forward(q: &Tensor, k: &Tensor, v: &Tensor, sizes: &Sizes) -> Result<Tensor> {
+    if flash::suits(&[q, k, v], sizes) {
+        dense_all(&[("q", q), ("k", k), ("v", v)])?;
+        return flash::forward(q, k, v, sizes);
+    }
     forward_in(q, k, v, sizes, LOGITS)
 }
 
 fn forward_in(q: &Tensor, k: &Tensor, v: &Tensor, sizes: &Sizes, most: usize) -> Result<Tensor> {
-    for (name, tensor) in [("q", q), ("k", k), ("v", v)] {
-        dense(&format!("attention {name}"), tensor)?;
-    }
+    dense_all(&[("q", q), ("k", k), ("v", v)])?;
     let o = fresh(q.dims(), q.dtype(), q.device())?;
     for chunk in &chunks(sizes, most) {
         let side = Side { sizes, chunk };
@@ -140,6 +147,10 @@ pub(super) fn gradients(
     v: &Tensor,
     sizes: &Sizes,
 ) -> Result<Gradients> {
+    if flash::suits(&[d_o, q, k, v], sizes) {
+        dense_all(&[("do", d_o), ("q", q), ("k", k), ("v", v)])?;
+        return flash::gradients(d_o, [q, k, v], sizes);
+    }
     gradients_in(d_o, [q, k, v], sizes, LOGITS)
 }
 
@@ -149,9 +160,7 @@ fn gradients_in(
     sizes: &Sizes,
     most: usize,
 ) -> Result<Gradients> {
-    for (name, tensor) in [("do", d_o), ("q", q), ("k", k), ("v", v)] {
-        dense(&format!("attention {name}"), tensor)?;
-    }
+    dense_all(&[("do", d_o), ("q", q), ("k", k), ("v", v)])?;
     let (dtype, device) = (q.dtype(), q.device());
     let chunks = chunks(sizes, most);
     // What several chunks of queries add to is added in 32 bits.

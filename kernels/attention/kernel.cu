@@ -1,6 +1,7 @@
 // The softmax of attention's logits and its slope, row by row; the products around them are the library's.
 //
 // A block for each row. The first pass takes maximum and sum together, the second writes: two reads and one write.
+#include "flash.cuh"
 #include "shared.cuh"
 
 namespace attention {

@@ -15,6 +15,7 @@
 mod composed;
 mod device;
 mod fast;
+mod flash;
 mod reference;
 #[cfg(test)]
 mod tests;

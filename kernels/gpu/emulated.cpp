@@ -41,7 +41,7 @@ struct Fiber {
     jmp_buf place;      // where it waits
     bool has_begun;
     State state;
-    unsigned long long slot;
+    unsigned long long slot[4]; // what it shows its warp
 };
 
 static const size_t STACK = 64 << 10;
@@ -69,7 +69,7 @@ static __attribute__((noinline)) void resume() {
 
 void block_barrier() { wait(AT_BLOCK); }
 void warp_barrier() { wait(AT_WARP); }
-void *slot(unsigned thread) { return &fibers[thread].slot; }
+void *slot(unsigned thread) { return fibers[thread].slot; }
 
 void *shared(const char *key, size_t bytes) {
     std::vector<char> &memory = arena[key];

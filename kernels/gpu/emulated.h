@@ -20,6 +20,7 @@
 #define SHARED(type, name, n)                                                                                          \
     static char key_of_##name;                                                                                         \
     type *name = (type *)emulated::shared(&key_of_##name, sizeof(type) * (n))
+#define SHARED_ALIGNED(type, name, n) SHARED(type, name, n)
 #define __syncthreads() emulated::block_barrier()
 
 struct Index {
@@ -94,3 +95,41 @@ template <class T> T __shfl_xor_sync(unsigned, T value, unsigned bits) {
     emulated::warp_barrier();
     return other;
 }
+
+// c [16, 8] += a [16, 16] . b [16, 8] of a warp, in bfloat16; which thread holds what stands in shared.cuh.
+inline void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+    unsigned *own = (unsigned *)emulated::slot(threadIdx.x), first = threadIdx.x / 32 * 32, lane = threadIdx.x % 32;
+    memcpy(own, a, sizeof a);
+    memcpy(own + 4, b, sizeof b);
+    emulated::warp_barrier();
+    auto number = [](unsigned word, unsigned half) { return __uint_as_float(half ? word & 0xffff0000u : word << 16); };
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+        float sum = 0;
+        for (unsigned k = 0; k < 16; k++) {
+            const unsigned *left = (const unsigned *)emulated::slot(first + row % 8 * 4 + k % 8 / 2);
+            const unsigned *right = (const unsigned *)emulated::slot(first + column * 4 + k % 8 / 2);
+            sum += number(left[row / 8 + k / 8 * 2], k % 2) * number(right[4 + k / 8], k % 2);
+        }
+        c[i] += sum;
+    }
+    emulated::warp_barrier();
+}
+
+// Four 8 x 8 matrices of halves; which lane points where and gets what stands in shared.cuh.
+inline void load_four(unsigned (&r)[2][2], const unsigned short *row, bool is_turned = false) {
+    memcpy(emulated::slot(threadIdx.x), &row, sizeof row);
+    emulated::warp_barrier();
+    unsigned first = threadIdx.x / 32 * 32, lane = threadIdx.x % 32;
+    for (unsigned i = 0; i < 4; i++) {
+        auto half = [&](unsigned row, unsigned column) {
+            const unsigned short *begin;
+            memcpy(&begin, emulated::slot(first + 8 * i + row), sizeof begin);
+            return (unsigned)begin[column];
+        };
+        unsigned at = lane / 4, next = lane % 4 * 2;
+        r[i / 2][i % 2] = is_turned ? half(next, at) | half(next + 1, at) << 16 : half(at, next) | half(at, next + 1) << 16;
+    }
+    emulated::warp_barrier();
+}
+inline void load_four_turned(unsigned (&r)[2][2], const unsigned short *row) { load_four(r, row, true); }

@@ -72,7 +72,7 @@ pub(crate) const WARP: usize = 32;
 const THREADS: usize = 256;
 
 /// The most blocks in y, and threads in a block.
-const MOST_IN_Y: usize = 65_535;
+pub(crate) const MOST_IN_Y: usize = 65_535;
 const MOST_THREADS: usize = 1024;
 
 impl Grid {

@@ -9,6 +9,7 @@
 #else
 #define KERNEL(name, ...) extern "C" __global__ void name(__VA_ARGS__)
 #define SHARED(type, name, n) __shared__ type name[n]
+#define SHARED_ALIGNED(type, name, n) __shared__ __align__(16) type name[n]
 #endif
 
 // For each storage type one kernel, its name ending as launches expect.
@@ -39,6 +40,49 @@ template <> __device__ __forceinline__ bf16 narrow<bf16>(float x) {
     y.bits = x != x ? (unsigned short)(bits >> 16 | 0x40)
                     : (unsigned short)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
     return y;
+}
+
+#ifndef LETHE_EMULATED
+// Products of a whole warp on tensor cores, of devices that have them for bfloat16; the others never launch what asks for them.
+//
+// c [16, 8] += a [16, 16] . b [16, 8]. Of a thread, with g = lane / 4 and t = 2 (lane % 4), two neighbours a word:
+// a: rows g, g + 8, g, g + 8 at columns t, t, t + 8, t + 8; b: rows t and t + 8 at column g; c: columns t, t + 1 of rows g, g + 8.
+// Source: PTX ISA, mma.m16n8k16.
+__device__ __forceinline__ void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                 "{%0, %1, %2, %3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+    __trap();
+#endif
+}
+
+// Four matrices of 8 x 8 halves from shared memory: lane 8 i + j points at row j of matrix i, at a multiple of 16 bytes, and
+// gets of each the two neighbours of row lane / 4 at column 2 (lane % 4); turned, those of the transposed matrix.
+// Source: PTX ISA, ldmatrix.
+__device__ __forceinline__ void load_four(unsigned (&r)[2][2], const unsigned short *row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0][0]), "=r"(r[0][1]), "=r"(r[1][0]), "=r"(r[1][1])
+                 : "r"((unsigned)__cvta_generic_to_shared(row)));
+}
+__device__ __forceinline__ void load_four_turned(unsigned (&r)[2][2], const unsigned short *row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0][0]), "=r"(r[0][1]), "=r"(r[1][0]), "=r"(r[1][1])
+                 : "r"((unsigned)__cvta_generic_to_shared(row)));
+}
+#endif
+
+// Two numbers in bfloat16, the first one in the lower half.
+__device__ __forceinline__ unsigned pack(float low, float high) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    unsigned both;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+    return both;
+#else
+    return narrow<bf16>(low).bits | (unsigned)narrow<bf16>(high).bits << 16;
+#endif
 }
 
 // 1 / (1 + e^-z).

@@ -55,6 +55,7 @@ unsafe impl GlobalAlloc for Bounded {
 }
 
 /// One row for all of them: a try is an input.
+#[expect(clippy::print_stdout, reason = "what takes an hour says that it is done")]
 pub fn all(suite: &Suite, tally: &mut Tally) {
     let seconds = std::env::var(SECONDS).ok().and_then(|text| text.parse::<f64>().ok());
     let seconds = seconds.unwrap_or(if suite.is_long { 60. } else { 1.5 });
@@ -68,6 +69,9 @@ pub fn all(suite: &Suite, tally: &mut Tally) {
     let worker = || {
         while let Some(name) = next(&ahead) {
             let (found, tried) = fuzzed(name, suite.seed, seconds, &inputs);
+            if suite.is_long {
+                println!("  {name}: {tried} inputs, {found:?}");
+            }
             let mut tally = tally.lock().unwrap();
             tally.saw(format!("{name} {tried}"), Duration::ZERO, 0);
             tally.count(|| name.into(), found);
