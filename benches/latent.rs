@@ -207,7 +207,7 @@ impl Subject {
         let new = (0..self.size.batch as u64).map(ExampleId).collect();
         let batch = Batch { new, replayed: Vec::new() };
         trainer.step(&batch)?;
-        serve_rounds(place, || place.timed(|| Ok(trainer.step(&batch)?)))
+        serve_rounds(place, || place.timed(|| Ok(trainer.step_before(&batch, Some(&batch))?)))
     }
 }
 

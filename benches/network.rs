@@ -146,7 +146,7 @@ pub fn train(place: &Place, name: &str, batch: usize, folder: &Path, quick: bool
     let mut trainer = Trainer::start(job, store)?;
     let batch = Batch { new: ids.into_iter().map(ExampleId).collect(), replayed: Vec::new() };
     trainer.step(&batch)?;
-    serve_rounds(place, || place.timed(|| Ok(trainer.step(&batch)?)))
+    serve_rounds(place, || place.timed(|| Ok(trainer.step_before(&batch, Some(&batch))?)))
 }
 
 /// A round is a whole walk of DDIM from noise to images.

@@ -15,6 +15,7 @@ mod view;
 
 pub mod adamw;
 pub mod attention;
+pub mod combine;
 pub mod concat;
 pub mod conv2d;
 pub mod device_memory;
@@ -23,6 +24,7 @@ pub mod geglu;
 pub mod group_norm;
 pub mod hopfield_energy;
 pub mod layer_norm;
+pub mod noise;
 pub mod tf32;
 pub mod upsample;
 

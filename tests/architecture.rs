@@ -10,11 +10,11 @@ use toml::Table;
 const EDGES: [(&str, &[&str]); 16] = [
     ("kernels", &[]),
     ("models", &[]),
-    ("candlex", &[]),
+    ("candlex", &["kernels"]),
     ("data", &[]),
     ("continual", &[]),
     ("ledger", &[]),
-    ("diffusion", &["candlex"]),
+    ("diffusion", &["candlex", "kernels"]),
     ("hopfield", &["candlex", "kernels"]),
     ("layers", &["candlex", "kernels"]),
     ("report", &["ledger"]),

@@ -10,7 +10,7 @@ use candle_core::DType;
 use lethe_candlex::params::ParamStore;
 use lethe_candlex::rng::Seed;
 use lethe_candlex::weights;
-use lethe_continual::{Arm, DrawKey, ReplayBuffer, Sources};
+use lethe_continual::{Arm, Batch, DrawKey, ReplayBuffer, Sources};
 use lethe_ledger::digest;
 use lethe_train::checkpoint::{self, Checkpoint, Content, Files};
 use lethe_train::{Inputs, Job, Optimizer, Position, StepReport, TrainError, Trainer};
@@ -173,8 +173,13 @@ impl Lesson<'_> {
         };
         let held_out =
             self.study.held_out_ids(if self.is_control() { 1 } else { self.place.task })?;
+        let mut ahead = None;
         while trainer.position().step < trainer.steps() {
-            let report = self.step(&mut trainer, session, &held_out)?;
+            let step = trainer.position().step;
+            let batch = ahead.take().map_or_else(|| self.batch(step), Ok)?;
+            ahead = (step + 1 < trainer.steps()).then(|| self.batch(step + 1)).transpose()?;
+            let report = trainer.step_before(&batch, ahead.as_ref())?;
+            self.log(&mut trainer, session, &held_out, &report)?;
             witness.after_step(session, &self.place, &trainer, &report)?;
             let step = trainer.position().step;
             let is_due =
@@ -206,15 +211,18 @@ impl Lesson<'_> {
         }
     }
 
-    fn step(
+    fn batch(&self, step: u64) -> Result<Batch> {
+        Ok(self.study.mixture.batch(&self.sources, step, words(Seed(self.place.seed)))?)
+    }
+
+    /// What is due after a step: a validation loss, a line of the training log.
+    fn log(
         &self,
         trainer: &mut Trainer<AnyNetwork>,
         session: &mut Session,
         held_out: &[u64],
-    ) -> Result<StepReport> {
-        let words = words(Seed(self.place.seed));
-        let batch = self.study.mixture.batch(&self.sources, trainer.position().step, words)?;
-        let report = trainer.step(&batch)?;
+        report: &StepReport,
+    ) -> Result<()> {
         let validation_loss = match trainer.is_validation_due() {
             true => trainer.validate(held_out)?,
             false => None,
@@ -224,11 +232,11 @@ impl Lesson<'_> {
             let (what, examples) = ("the validation loss", Vec::new());
             return Err(TrainError::Diverged { task, step, what, examples }.into());
         }
-        if let Some(mut record) = trainer.due_record(&self.place.run, &self.place.arm, &report) {
+        if let Some(mut record) = trainer.due_record(&self.place.run, &self.place.arm, report) {
             record.validation_loss = validation_loss;
             session.trained(&record)?;
         }
-        Ok(report)
+        Ok(())
     }
 
     /// Commits where the task stands, and then lets go of the checkpoint before.

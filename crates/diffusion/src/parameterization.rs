@@ -39,7 +39,8 @@ pub(crate) fn combine(
     y: &Tensor,
     b: impl Iterator<Item = f64>,
 ) -> Result<Tensor> {
-    x.broadcast_mul(&per_example(x, a)?)? + y.broadcast_mul(&per_example(y, b)?)?
+    let (a, b): (Vec<f64>, Vec<f64>) = (a.collect(), b.collect());
+    lethe_kernels::combine::combine(x, &a, y, &b)
 }
 
 /// x_t = α_t·x₀ + σ_t·ε, Ho et al. 2020, eq. 4.

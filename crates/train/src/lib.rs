@@ -7,6 +7,7 @@
 pub mod checkpoint;
 mod error;
 mod learning_rate;
+mod noisy;
 mod optimizer;
 mod pixels;
 mod spec;

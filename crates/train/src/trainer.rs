@@ -5,8 +5,9 @@
 
 use crate::error::TrainError;
 use crate::learning_rate::rate;
+use crate::noisy::Noisy;
 use crate::optimizer::{Optimizer, gathered};
-use crate::pixels::{Inputs, mirrored, sample_keys};
+use crate::pixels::Inputs;
 use crate::spec::{Keeping, Precision, TrainingSpec};
 use crate::state::Position;
 use candle_core::{DType, Device, Tensor};
@@ -15,7 +16,7 @@ use lethe_candlex::params::ParamStore;
 use lethe_candlex::rng::{Seed, StepKey};
 use lethe_candlex::tape::{Gradients, Tape, Value};
 use lethe_continual::Batch;
-use lethe_diffusion::denoiser::{Network, Pass, Told};
+use lethe_diffusion::denoiser::{Network, Pass};
 use lethe_diffusion::objective::{DenoisingLoss, PendingLoss, Weighting, denoising_loss};
 use lethe_diffusion::parameterization::{Parameterization, perturb};
 use lethe_diffusion::schedule::{NoiseSchedule, Timestep};
@@ -75,16 +76,8 @@ pub struct Trainer<'a, N> {
     position: Position,
     /// What the weights lie over, in the numbers of the forward pass, where those are others.
     rounded_base: Option<Arc<ParamStore>>,
-}
-
-/// One batch as the network sees it.
-struct Noisy {
-    ids: Vec<u64>,
-    keys: Vec<u64>,
-    told: Told,
-    timesteps: Vec<Timestep>,
-    x: Tensor,
-    target: Tensor,
+    /// The batch of the next step, where it was made ready.
+    ahead: Option<Noisy>,
 }
 
 /// Loss of a batch, or of a part of it.
@@ -136,7 +129,7 @@ impl<'a, N: Network> Trainer<'a, N> {
             (Precision::Bf16, Some(base)) => Some(Arc::new(base.rounded(DType::BF16, None)?)),
             _ => None,
         };
-        Ok(Self { job, store, average, optimizer, position, rounded_base })
+        Ok(Self { job, store, average, optimizer, position, rounded_base, ahead: None })
     }
 
     /// The weights that move.
@@ -187,8 +180,27 @@ impl<'a, N: Network> Trainer<'a, N> {
     /// [`TrainError::Diverged`] when a loss or the gradient is not finite, [`TrainError::NoGradient`] when a trainable
     /// parameter receives none; nothing has moved then.
     pub fn step(&mut self, batch: &Batch) -> Result<StepReport, TrainError> {
-        let noisy = self.noisy(batch)?;
-        let Found { loss, per_example, gradient, norm } = self.found(&noisy)?;
+        self.step_before(batch, None)
+    }
+
+    /// The same; while a device computes, the host makes ready the batch that is `next`.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn step_before(
+        &mut self,
+        batch: &Batch,
+        next: Option<&Batch>,
+    ) -> Result<StepReport, TrainError> {
+        let step = self.position.step as u32;
+        let noisy = match self.ahead.take().filter(|ahead| ahead.is_of(batch, step)) {
+            Some(ahead) => ahead,
+            None => Noisy::draw(&self.job, batch, step)?,
+        };
+        // What fails ahead of its step fails again in it, where it belongs.
+        let ahead = || Noisy::draw(&self.job, next?, step + 1).ok();
+        let (Found { loss, per_example, gradient, norm }, ahead) = self.found(&noisy, ahead)?;
+        self.ahead = ahead;
         if !norm.is_finite() {
             return Err(self.diverged("the gradient", &noisy, |_| true));
         }
@@ -209,61 +221,47 @@ impl<'a, N: Network> Trainer<'a, N> {
         AdamW { learning_rate, first_decay, second_decay, epsilon, weight_decay }
     }
 
-    /// Draws noise, timesteps and mirrors for every place of the batch.
-    fn noisy(&self, batch: &Batch) -> Result<Noisy, TrainError> {
-        let (job, step) = (&self.job, self.position.step as u32);
-        let ids: Vec<u64> = batch.ids().map(|id| id.0).collect();
-        let keys = sample_keys(&ids);
-        let stream = |name| job.seed.task_stream(name, job.task);
-        let mirrored = match job.spec.flip {
-            true => mirrored(stream("flip"), step, &keys),
-            false => Vec::new(),
-        };
-        let total = job.process.schedule.timesteps() as u32;
-        let draw = |&key: &u64| Timestep(stream("timestep").at(step, key).below(total) as usize);
-        let timesteps: Vec<Timestep> = keys.iter().map(draw).collect();
-        let mut clean = job.inputs.clean(&ids, &mirrored)?;
-        let draw = |name| stream(name).normal(step, &keys, &clean.dims()[1..], clean.device());
-        let noise = draw("noise")?;
-        if let Some(deviation) = job.inputs.deviation(&ids)? {
-            clean = (&clean + (deviation * draw("posterior")?)?)?;
-        }
-        let told = job.inputs.told(&ids)?;
-        let schedule = &job.process.schedule;
-        let x = perturb(schedule, &clean, &noise, &timesteps)?;
-        let target = job.process.parameterization.target(schedule, &clean, &noise, &timesteps)?;
-        Ok(Noisy { ids, keys, told, timesteps, x, target })
-    }
-
-    /// Loss and gradient of the batch, part after part where the protocol cuts it.
-    fn found(&self, noisy: &Noisy) -> Result<Found, TrainError> {
+    /// Loss and gradient of the batch, part after part where the protocol cuts it; what comes of `meanwhile`, which is
+    /// asked once the first part is queued.
+    fn found<T>(
+        &self,
+        noisy: &Noisy,
+        meanwhile: impl FnOnce() -> Option<T>,
+    ) -> Result<(Found, Option<T>), TrainError> {
         let n = noisy.ids.len();
         let each = n.div_ceil(self.job.spec.parts.max(1) as usize).max(1);
-        let (mut loss, gradient) = self.part(noisy, 0..each.min(n))?;
+        let (mut loss, gradient, found) = self.part(noisy, 0..each.min(n), meanwhile)?;
         for start in (each..n).step_by(each) {
             let range = start..(start + each).min(n);
             // A mean over what has been seen so far moves by this share of the distance to what comes.
             let weight = range.len() as f64 / range.end as f64;
-            let (part, own) = self.part(noisy, range)?;
+            let (part, own, _) = self.part(noisy, range, || None::<T>)?;
             lerp(&gradient, &own, weight, 1.)?;
             loss.mean += weight * (part.mean - loss.mean);
             loss.per_example.extend(part.per_example);
         }
         let norm = norm(&gradient)?;
-        Ok(Found { loss: loss.mean, per_example: loss.per_example, gradient, norm })
+        let Loss { mean, per_example } = loss;
+        Ok((Found { loss: mean, per_example, gradient, norm }, found))
     }
 
-    /// A device's work is all in its stream before the host waits for the loss.
-    fn part(&self, noisy: &Noisy, range: Range<usize>) -> Result<(Loss, Tensor), TrainError> {
+    /// A device's work is all in its stream, and `meanwhile` done, before the host waits for the loss.
+    fn part<T>(
+        &self,
+        noisy: &Noisy,
+        range: Range<usize>,
+        meanwhile: impl FnOnce() -> Option<T>,
+    ) -> Result<(Loss, Tensor, Option<T>), TrainError> {
         let (pending, weights, gradients) = self.gradients(noisy, range.clone())?;
         let gradient = gathered(&self.store, gradients)?;
+        let found = meanwhile();
         let DenoisingLoss { mean, per_example, .. } = pending.read(&weights)?;
         if !mean.is_finite() {
             let is_culprit =
                 |i: usize| range.contains(&i) && !per_example[i - range.start].is_finite();
             return Err(self.diverged("the loss", noisy, is_culprit));
         }
-        Ok((Loss { mean, per_example }, gradient))
+        Ok((Loss { mean, per_example }, gradient, found))
     }
 
     fn gradients(

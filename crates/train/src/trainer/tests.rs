@@ -157,6 +157,23 @@ fn resuming_changes_no_bit() {
     assert_eq!(unbroken, resumed);
 }
 
+/// The batch of the last step but one is announced wrongly, and drawn anew.
+#[test]
+fn what_is_made_ready_ahead_changes_no_bit() {
+    let trained = |is_ahead: bool| {
+        with_trainer(TINY, false, |mut trainer| {
+            for step in 0..20 {
+                let next = batch(if step == 18 { 3 } else { step + 1 });
+                let report = trainer.step_before(&batch(step), is_ahead.then_some(&next)).unwrap();
+                assert_eq!(trainer.ahead.is_some(), is_ahead);
+                assert!(report.loss.is_finite());
+            }
+            (bits(trainer.weights()), bits(trainer.result()), trainer.position().clone())
+        })
+    };
+    assert_eq!(trained(false), trained(true));
+}
+
 /// On one device both places hold the same numbers, and the average has storage of its own.
 #[test]
 fn an_average_on_the_host_is_the_same_average() {
