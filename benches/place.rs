@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device};
 use lethe_candlex::tape::{Tape, Value};
 use lethe_diffusion::denoiser::{Network, Pass};
-use lethe_kernels::device_memory;
+use lethe_kernels::device;
 use lethe_train::Precision;
 use std::time::Instant;
 
@@ -19,10 +19,9 @@ impl Place {
     pub fn named(name: &str, precision: Precision) -> Result<Self> {
         let device = match name {
             "cpu" => Device::Cpu,
-            "cuda" => Device::new_cuda(0).context("--device cuda")?,
+            "cuda" => device::open(0).context("--device cuda")?,
             other => bail!("--device: expected cpu or cuda, got `{other}`"),
         };
-        device_memory::keep_freed(&device)?;
         Ok(Self { device, precision })
     }
 
@@ -45,7 +44,7 @@ impl Place {
 
     /// Peak memory in MiB: of tensors on the device, or of this process in host memory.
     pub fn peak(&self) -> Result<f64> {
-        match device_memory::peak(&self.device)? {
+        match device::peak(&self.device)? {
             Some(bytes) => Ok(bytes as f64 / f64::from(1 << 20)),
             None => resident(),
         }

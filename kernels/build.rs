@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// PTX of this capability runs on every later device; `CUDA_COMPUTE_CAP` says another.
+/// PTX of this capability runs on every later device; attention on tensor cores wants 80.
 const OLDEST: &str = "75";
 
 fn main() -> ExitCode {
@@ -31,8 +31,11 @@ fn compile() -> Result<(), String> {
     if for_device {
         println!("cargo::rerun-if-env-changed=CUDA_COMPUTE_CAP");
         println!("cargo::rerun-if-env-changed=CUDA_HOME");
-        println!("cargo::rerun-if-changed=gpu/shared.cuh");
-        println!("cargo::rustc-env=LETHE_CUDA_CAPABILITY={}", capability()?);
+        println!("cargo::rerun-if-changed=gpu");
+        // Without the letter of 90a.
+        let built = capability()?;
+        let number = built.trim_end_matches(|c: char| !c.is_ascii_digit());
+        println!("cargo::rustc-env=LETHE_CUDA_CAPABILITY={number}");
         for kernel in &kernels {
             ptx(kernel, &out)?;
         }
@@ -81,14 +84,24 @@ fn ptx(kernel: &Path, out: &Path) -> Result<(), String> {
     )
 }
 
-/// The digits of `CUDA_COMPUTE_CAP`: "9.0" and "90" are one.
+/// The digits of `CUDA_COMPUTE_CAP`: "9.0" and "90" are one; where it is not set, what the machine's own devices have.
 fn capability() -> Result<String, String> {
-    let said = std::env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| OLDEST.to_string());
+    let said = std::env::var("CUDA_COMPUTE_CAP").ok().or_else(of_this_machine);
+    let said = said.unwrap_or_else(|| OLDEST.to_string());
     let digits: String = said.chars().filter(|&c| c != '.').collect();
     if digits.len() < 2 || !digits.starts_with(|c: char| c.is_ascii_digit()) {
         return Err(format!("CUDA_COMPUTE_CAP: expected a capability such as 90, got `{said}`"));
     }
     Ok(digits)
+}
+
+/// That of the oldest device, such as "8.6".
+fn of_this_machine() -> Option<String> {
+    let mut command = Command::new("nvidia-smi");
+    let done = command.args(["--query-gpu=compute_cap", "--format=csv,noheader"]).output().ok()?;
+    let text = String::from_utf8(done.stdout).ok()?;
+    let found = text.lines().filter_map(|line| line.trim().parse::<f64>().ok());
+    found.min_by(f64::total_cmp).map(|oldest| format!("{oldest:.1}"))
 }
 
 /// All kernels in one object, so that none is left out of the program.
@@ -108,6 +121,7 @@ fn emulation(kernels: &[PathBuf], out: &Path) -> Result<(), String> {
         "-std=c++17",
         "-fPIC",
         "-Wall",
+        "-Wno-unknown-pragmas",
         "-U_FORTIFY_SOURCE",
         "-ffp-contract=fast",
     ]);

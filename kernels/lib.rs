@@ -18,7 +18,7 @@ pub mod attention;
 pub mod combine;
 pub mod concat;
 pub mod conv2d;
-pub mod device_memory;
+pub mod device;
 pub mod ema;
 pub mod geglu;
 pub mod group_norm;

@@ -1,6 +1,7 @@
 //! What every operation's tests use.
 
 use candle_core::{DType, Device, Tensor};
+use std::sync::OnceLock;
 
 /// A fixed, patternless filling of [-1, 1) in float64.
 pub(crate) fn filled(shape: &[usize], salt: u64) -> Tensor {
@@ -42,6 +43,9 @@ pub(crate) fn f32(t: &Tensor) -> Tensor {
 /// Sizes at the edges of warps and blocks.
 pub(crate) const SIZES: [usize; 6] = [1, 31, 32, 33, 127, 1000];
 
+/// One device for all tests: opening it takes longer than most of them.
+static CUDA: OnceLock<Result<Device, String>> = OnceLock::new();
+
 /// Calls `f` for every device on which our kernels can run here: CUDA's, and the emulated one.
 #[expect(clippy::print_stdout, reason = "a test that had nothing to test says so")]
 pub(crate) fn on_devices(f: impl Fn(&Device)) {
@@ -50,8 +54,8 @@ pub(crate) fn on_devices(f: impl Fn(&Device)) {
         devices.push(Device::Cpu);
     }
     if cfg!(feature = "cuda") {
-        match Device::new_cuda(0) {
-            Ok(device) => devices.push(device),
+        match CUDA.get_or_init(|| crate::device::open(0).map_err(|error| error.to_string())) {
+            Ok(device) => devices.push(device.clone()),
             Err(error) => println!("no CUDA device, nothing tested on one: {error}"),
         }
     }

@@ -10,7 +10,7 @@ use lethe::train::Precision;
 /// The device, or a line that says why there is none.
 #[expect(clippy::print_stdout, reason = "a law that had nothing to test says so")]
 fn device() -> Option<Device> {
-    match Device::new_cuda(0) {
+    match lethe::kernels::device::open(0) {
         Ok(device) => Some(device),
         Err(error) => {
             println!("skipped, no CUDA device: {error}");

@@ -4,7 +4,7 @@ use crate::exit::Fault;
 use crate::run::Versions;
 use anyhow::{Context, Result, anyhow};
 use candle_core::Device;
-use lethe_kernels::device_memory;
+use lethe_kernels::device;
 
 /// "cpu", "cuda" or "cuda:N".
 ///
@@ -23,12 +23,8 @@ pub fn named(name: &str) -> Result<Device> {
         let error = anyhow!("--device {name}: this build was made without the feature `cuda`");
         return Err(Fault::Missing.because(error));
     }
-    let open = || {
-        let device = Device::new_cuda(number)?;
-        device_memory::keep_freed(&device)?;
-        candle_core::Result::Ok(device)
-    };
-    open().map_err(|error| Fault::Missing.because(anyhow!("--device {name}: {error}")))
+    device::open(number)
+        .map_err(|error| Fault::Missing.because(anyhow!("--device {name}: {error}")))
 }
 
 /// For `run.json`.
@@ -49,8 +45,8 @@ pub fn peak(device: &Device) -> Result<String> {
     let line =
         status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next());
     let host = line.and_then(|kib| kib.parse::<u64>().ok()).map(|kib| mib(kib << 10));
-    let there = device_memory::peak(device)?
-        .map(|bytes| format!("{} of tensors on the device", mib(bytes)));
+    let there =
+        device::peak(device)?.map(|bytes| format!("{} of tensors on the device", mib(bytes)));
     let parts: Vec<String> = host.into_iter().chain(there).collect();
     Ok(if parts.is_empty() { "unknown".into() } else { parts.join(", ") })
 }

@@ -5,7 +5,7 @@
 //! Memory: the logits of a chunk, as many probabilities, and backward as many slopes; 256 MiB of logits at most, but for
 //! the keys of one query of one image.
 
-use super::{Gradients, Sizes, flash};
+use super::{Gradients, Kept, Sizes, flash};
 use crate::gpu::product::{Matrix, Product};
 use crate::gpu::{Argument::*, Grid, Source, dense, fresh, launch, source};
 use candle_core::{DType, Device, Result, Tensor};
@@ -122,12 +122,13 @@ fn dense_all(operands: &[(&str, &Tensor)]) -> Result<()> {
     operands.iter().try_for_each(|(name, tensor)| dense(&format!("attention {name}"), tensor))
 }
 
-pub(super) fn forward(q: &Tensor, k: &Tensor, v: &Tensor, sizes: &Sizes) -> Result<Tensor> {
+pub(super) fn forward(q: &Tensor, k: &Tensor, v: &Tensor, sizes: &Sizes) -> Result<(Tensor, Kept)> {
     if flash::suits(&[q, k, v], sizes) {
         dense_all(&[("q", q), ("k", k), ("v", v)])?;
-        return flash::forward(q, k, v, sizes);
+        let (o, kept) = flash::forward(q, k, v, sizes)?;
+        return Ok((o, Kept(Some(kept))));
     }
-    forward_in(q, k, v, sizes, LOGITS)
+    Ok((forward_in(q, k, v, sizes, LOGITS)?, Kept::default()))
 }
 
 fn forward_in(q: &Tensor, k: &Tensor, v: &Tensor, sizes: &Sizes, most: usize) -> Result<Tensor> {
@@ -141,17 +142,19 @@ fn forward_in(q: &Tensor, k: &Tensor, v: &Tensor, sizes: &Sizes, most: usize) ->
 }
 
 pub(super) fn gradients(
+    kept: &Kept,
     d_o: &Tensor,
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
+    [q, k, v]: [&Tensor; 3],
     sizes: &Sizes,
 ) -> Result<Gradients> {
-    if flash::suits(&[d_o, q, k, v], sizes) {
-        dense_all(&[("do", d_o), ("q", q), ("k", k), ("v", v)])?;
-        return flash::gradients(d_o, [q, k, v], sizes);
+    if !flash::suits(&[d_o, q, k, v], sizes) {
+        return gradients_in(d_o, [q, k, v], sizes, LOGITS);
     }
-    gradients_in(d_o, [q, k, v], sizes, LOGITS)
+    dense_all(&[("do", d_o), ("q", q), ("k", k), ("v", v)])?;
+    match &kept.0 {
+        Some(kept) => flash::gradients(d_o, [q, k, v], sizes, kept),
+        None => flash::gradients(d_o, [q, k, v], sizes, &flash::forward(q, k, v, sizes)?.1),
+    }
 }
 
 fn gradients_in(
@@ -248,14 +251,14 @@ mod tests {
             let k = there(&filled(&[1, 6, 4], 2), DType::F32, device).0;
             let sizes = Sizes::new(&q, &k, &k, 1).unwrap();
             let values = |q: &Tensor| {
-                let o = forward(q, &k, &k, &sizes).unwrap();
+                let o = forward(q, &k, &k, &sizes).unwrap().0;
                 o.flatten_all().unwrap().to_vec1::<f32>().unwrap()
             };
             assert!(values(&q).iter().all(|o| o.is_finite()));
             assert!(values(&(&q * f64::NAN).unwrap()).iter().all(|o| o.is_nan()));
             same_in_any_order(|| {
-                let found = gradients(&q, &q, &k, &k, &sizes).unwrap();
-                vec![forward(&q, &k, &k, &sizes).unwrap(), found.q, found.k, found.v]
+                let found = gradients(&Kept::default(), &q, [&q, &k, &k], &sizes).unwrap();
+                vec![forward(&q, &k, &k, &sizes).unwrap().0, found.q, found.k, found.v]
             });
         });
     }

@@ -1,10 +1,11 @@
 // Attention on tensor cores, with operands in bfloat16 and sums in 32 bits: logits and probabilities live in registers alone.
 //
 // Source: Dao 2023 (FlashAttention-2): a tile of keys at a time, the softmax's maximum and sum carried along, what was
-// gathered before scaled down where the maximum grows. Backward nothing is added by two blocks to one place, so that the
-// result is the same each time: one kernel has a block for each tile of queries, another one for each tile of keys.
+// gathered before scaled down where the maximum grows. Forward leaves the logarithm of each softmax's sum, from which
+// backward has the probabilities at once. Backward nothing is added by two blocks to one place, so that the result is the
+// same each time: one kernel has a block for each tile of queries, another one for each tile of keys.
 //
-// Work: forward 2 products of queries x keys x depth for each head, backward 9: the probabilities are taken three times.
+// Work: forward 2 products of queries x keys x depth for each head, backward 7: the probabilities are taken twice.
 // Bytes: every block reads its own rows once and those of the other side once; the caches hold these.
 //
 // Names: q, k, v, o as in the law; s = q.k, p = softmax(s / sqrt(d)) in powers of two, g = the gradient of o.
@@ -56,6 +57,17 @@ template <unsigned D> struct Left {
             part[i / 4][i % 4] = is_there ? *(const unsigned *)(x.first + (length_t)row * x.stride + column) : 0;
         }
     }
+
+    // This thread's share of the rows' inner products.
+    __device__ void dot(const Left &other, float (&sums)[2]) const {
+        sums[0] = sums[1] = 0;
+#pragma unroll
+        for (unsigned i = 0; i < D / 16 * 4; i++) {
+            unsigned a = part[i / 4][i % 4], b = other.part[i / 4][i % 4];
+            sums[i % 2] += __uint_as_float(a << 16) * __uint_as_float(b << 16) +
+                           __uint_as_float(a & 0xffff0000u) * __uint_as_float(b & 0xffff0000u);
+        }
+    }
 };
 
 // Sums of a warp: 16 rows, 8 N columns; element 2 i + j of tile n is row (lane / 4 + 8 i), column 8 n + lane % 4 * 2 + j.
@@ -65,6 +77,14 @@ template <unsigned N> struct Sums {
     __device__ __forceinline__ void clear() {
 #pragma unroll
         for (unsigned i = 0; i < N * 4; i++) at[i / 4][i % 4] = 0;
+    }
+
+    // `value` in the columns from `n` on, the first being column `first`.
+    __device__ __forceinline__ void set_beyond(unsigned first, unsigned n, float value) {
+        unsigned column = first + threadIdx.x % 4 * 2;
+#pragma unroll
+        for (unsigned i = 0; i < N * 4; i++)
+            if (column + i / 4 * 8 + i % 2 >= n) at[i / 4][i % 4] = value;
     }
 
     // += left . tile^T, over D: a column for each row of the tile.
@@ -85,7 +105,7 @@ template <unsigned N> struct Sums {
 
     // += weights . tile, over the tile's 8 M rows.
     template <unsigned M>
-    __device__ __forceinline__ void gather(const Sums<M> &weights, const unsigned short *tile, unsigned depth) {
+    __device__ __forceinline__ void gather(const Sums<M> &weights, const unsigned short *tile) {
         const unsigned row = 8 * N + 8; // the pitch of a tile as deep as the sums are wide
         unsigned lane = threadIdx.x % WARP;
         const unsigned short *own = tile + lane % 16 * row + lane / 16 * 8;
@@ -96,7 +116,6 @@ template <unsigned N> struct Sums {
                                 pack(odd[2], odd[3])};
 #pragma unroll
             for (unsigned n = 0; n < N; n += 2) {
-                if (8 * n >= depth) continue;
                 unsigned right[2][2];
                 load_four_turned(right, own + k * 16 * row + n * 8);
                 multiply_add(at[n], left, right[0]);
@@ -137,28 +156,25 @@ __device__ __forceinline__ float row_max(float x) {
 struct Carried {
     float largest[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, shrunk[2];
 
-    // s becomes 2^(scale * s - largest), and 0 for keys that are not there; `shrunk` is what all before is scaled by.
+    // s becomes 2^(scale * (s - largest)), and 0 for keys that are not there; `shrunk` is what all before is scaled by.
     template <unsigned N> __device__ __forceinline__ void see(Sums<N> &s, float scale, unsigned first, unsigned keys) {
-        unsigned column = first + threadIdx.x % 4 * 2;
-        float here[2] = {-INFINITY, -INFINITY};
+        if (first + 8 * N > keys) s.set_beyond(first, keys, -INFINITY);
+        float here[2] = {-INFINITY, -INFINITY}, shift[2];
 #pragma unroll
-        for (unsigned i = 0; i < N * 4; i++) {
-            float &x = s.at[i / 4][i % 4];
-            x = column + i / 4 * 8 + i % 2 < keys ? x * scale : -INFINITY;
-            here[i % 4 / 2] = fmaxf(here[i % 4 / 2], x);
-        }
+        for (unsigned i = 0; i < N * 4; i++) here[i % 4 / 2] = fmaxf(here[i % 4 / 2], s.at[i / 4][i % 4]);
 #pragma unroll
         for (unsigned row = 0; row < 2; row++) {
             float most = fmaxf(largest[row], row_max(here[row]));
-            shrunk[row] = exp2f(largest[row] - most);
+            shrunk[row] = power_of_two((largest[row] - most) * scale);
             sum[row] *= shrunk[row];
             largest[row] = most;
+            shift[row] = most * scale;
         }
 #pragma unroll
         for (unsigned i = 0; i < N * 4; i++) {
             float &x = s.at[i / 4][i % 4];
             // An infinite logit or a NaN makes the sum a NaN, and with it the row.
-            x = exp2f(x - largest[i % 4 / 2]);
+            x = power_of_two(x * scale - shift[i % 4 / 2]);
             sum[i % 4 / 2] += x;
         }
     }
@@ -166,9 +182,15 @@ struct Carried {
 
 static const float LOG2_E = 1.4426950408889634f;
 
+// Where a thread's two rows of a warp's sixteen lie among [images and heads, tokens].
+__device__ __forceinline__ length_t place_of_row(unsigned first, unsigned tokens, unsigned row) {
+    return (length_t)blockIdx.y * tokens + first + threadIdx.x % WARP / 4 + row * 8;
+}
+
+// o, and for each query the logarithm of its softmax's sum in powers of two.
 template <unsigned D>
-__device__ void forward(const bf16 *q, const bf16 *k, const bf16 *v, bf16 *o, unsigned queries, unsigned keys,
-                        unsigned heads, unsigned depth, float scale) {
+__device__ void forward(const bf16 *q, const bf16 *k, const bf16 *v, bf16 *o, float *shift, unsigned queries,
+                        unsigned keys, unsigned heads, unsigned depth, float scale) {
     SHARED_ALIGNED(unsigned short, key_tile, KEYS * pitch<D>());
     SHARED_ALIGNED(unsigned short, value_tile, KEYS * pitch<D>());
     Tokens own = tokens(q, queries, heads, depth), k_all = tokens(k, keys, heads, depth),
@@ -190,52 +212,43 @@ __device__ void forward(const bf16 *q, const bf16 *k, const bf16 *v, bf16 *o, un
         softmax.see(p, scale * LOG2_E, key, keys);
 #pragma unroll
         for (unsigned i = 0; i < D / 2; i++) sums.at[i / 4][i % 4] *= softmax.shrunk[i % 4 / 2];
-        sums.gather(p, value_tile, depth);
+        sums.gather(p, value_tile);
     }
-    float inverse[2] = {1.f / row_sum(softmax.sum[0]), 1.f / row_sum(softmax.sum[1])};
+    float inverse[2];
+    for (unsigned row = 0; row < 2; row++) {
+        float sum = row_sum(softmax.sum[row]);
+        inverse[row] = 1.f / sum;
+        if (threadIdx.x % 4 == 0 && first + threadIdx.x % WARP / 4 + row * 8 < queries)
+            shift[place_of_row(first, queries, row)] = softmax.largest[row] * (scale * LOG2_E) + log2f(sum);
+    }
     sums.store(beside(own, q, o), own, first, inverse);
 }
 
-// dq, and for each query the logarithm of its softmax's sum and the mean of p's slope: what the keys' kernel needs.
+// dq, and for each query the mean of p's slope: the sum of g * o over the depth.
 template <unsigned D>
-__device__ void of_queries(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *g, bf16 *dq, float *shift,
-                           float *mean, unsigned queries, unsigned keys, unsigned heads, unsigned depth, float scale) {
+__device__ void of_queries(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *g, const bf16 *o,
+                           const float *shift, bf16 *dq, float *mean, unsigned queries, unsigned keys, unsigned heads,
+                           unsigned depth, float scale) {
     SHARED_ALIGNED(unsigned short, key_tile, KEYS * pitch<D>());
     SHARED_ALIGNED(unsigned short, value_tile, KEYS * pitch<D>());
     Tokens own = tokens(q, queries, heads, depth), k_all = tokens(k, keys, heads, depth),
            v_all = tokens(v, keys, heads, depth);
     unsigned first = (blockIdx.x * WARPS + threadIdx.x / WARP) * 16;
     Left<D> query, slope;
-    query.load(own, first);
-    slope.load(tokens(g, queries, heads, depth), first);
-    Carried softmax;
-    float moment[2] = {0, 0}; // the sum of p * dp
-    Sums<KEYS / 8> p, dp;
-    for (unsigned key = 0; key < keys; key += KEYS) {
-        __syncthreads();
-        fetch<D, KEYS>(key_tile, k_all, key);
-        fetch<D, KEYS>(value_tile, v_all, key);
-        __syncthreads();
-        p.clear();
-        p.add(query, key_tile);
-        dp.clear();
-        dp.add(slope, value_tile);
-        softmax.see(p, scale * LOG2_E, key, keys);
-        for (unsigned row = 0; row < 2; row++) moment[row] *= softmax.shrunk[row];
-#pragma unroll
-        for (unsigned i = 0; i < KEYS / 2; i++) moment[i % 4 / 2] += p.at[i / 4][i % 4] * dp.at[i / 4][i % 4];
-    }
     float shifted[2], centre[2];
+    slope.load(tokens(o, queries, heads, depth), first);
+    query.load(tokens(g, queries, heads, depth), first);
+    slope.dot(query, centre);
+    slope = query;
+    query.load(own, first);
     for (unsigned row = 0; row < 2; row++) {
-        float sum = row_sum(softmax.sum[row]);
-        shifted[row] = softmax.largest[row] + log2f(sum);
-        centre[row] = row_sum(moment[row]) / sum;
-        unsigned at = first + threadIdx.x % WARP / 4 + row * 8;
-        if (threadIdx.x % 4 == 0 && at < queries) {
-            shift[(length_t)blockIdx.y * queries + at] = shifted[row];
-            mean[(length_t)blockIdx.y * queries + at] = centre[row];
-        }
+        centre[row] = row_sum(centre[row]);
+        bool is_there = first + threadIdx.x % WARP / 4 + row * 8 < queries;
+        length_t at = place_of_row(first, queries, row);
+        shifted[row] = is_there ? shift[at] : 0.f;
+        if (threadIdx.x % 4 == 0 && is_there) mean[at] = centre[row];
     }
+    Sums<KEYS / 8> p, dp;
     Sums<D / 8> sums;
     sums.clear();
     for (unsigned key = 0; key < keys; key += KEYS) {
@@ -249,13 +262,12 @@ __device__ void of_queries(const bf16 *q, const bf16 *k, const bf16 *v, const bf
         dp.add(slope, value_tile);
 #pragma unroll
         for (unsigned i = 0; i < KEYS / 2; i++) {
-            // Keys that are not there are zero rows of k: whatever their weight, nothing is added.
-            float weight = exp2f(p.at[i / 4][i % 4] * (scale * LOG2_E) - shifted[i % 4 / 2]);
-            unsigned column = key + i / 4 * 8 + threadIdx.x % 4 * 2 + i % 2;
-            float found = scale * weight * (dp.at[i / 4][i % 4] - centre[i % 4 / 2]);
-            p.at[i / 4][i % 4] = column < keys ? found : 0.f;
+            float weight = power_of_two(p.at[i / 4][i % 4] * (scale * LOG2_E) - shifted[i % 4 / 2]);
+            p.at[i / 4][i % 4] = scale * weight * (dp.at[i / 4][i % 4] - centre[i % 4 / 2]);
         }
-        sums.gather(p, key_tile, depth);
+        // The weight of a key that is not there is a number, or infinite where all logits lie far below zero.
+        if (key + KEYS > keys) p.set_beyond(key, keys, 0);
+        sums.gather(p, key_tile);
     }
     const float whole[2] = {1, 1};
     sums.store(beside(own, q, dq), own, first, whole);
@@ -299,12 +311,12 @@ __device__ void of_keys(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 
 #pragma unroll
         for (unsigned i = 0; i < QUERIES / 2; i++) {
             unsigned column = i / 4 * 8 + threadIdx.x % 4 * 2 + i % 2;
-            float weight = exp2f(p.at[i / 4][i % 4] * (scale * LOG2_E) - shifts[column]);
+            float weight = power_of_two(p.at[i / 4][i % 4] * (scale * LOG2_E) - shifts[column]);
             p.at[i / 4][i % 4] = weight;
             dp.at[i / 4][i % 4] = scale * weight * (dp.at[i / 4][i % 4] - means[column]);
         }
-        value_sums.gather(p, slope_tile, depth);
-        key_sums.gather(dp, query_tile, depth);
+        value_sums.gather(p, slope_tile);
+        key_sums.gather(dp, query_tile);
     }
     const float whole[2] = {1, 1};
     key_sums.store(beside(own, k, dk), own, first, whole);
@@ -315,15 +327,16 @@ __device__ void of_keys(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 
 
 // Depths in steps of sixteen; what lies between is filled up with zeros.
 #define FLASH(D)                                                                                                       \
-    KERNEL(attention_flash_forward_##D##_bf16, const bf16 *q, const bf16 *k, const bf16 *v, bf16 *o, unsigned queries, \
-           unsigned keys, unsigned heads, unsigned depth, float scale) {                                               \
-        flash::forward<D>(q, k, v, o, queries, keys, heads, depth, scale);                                             \
+    KERNEL_OF(128, attention_flash_forward_##D##_bf16, const bf16 *q, const bf16 *k, const bf16 *v, bf16 *o, float *shift, \
+           unsigned queries, unsigned keys, unsigned heads, unsigned depth, float scale) {                             \
+        flash::forward<D>(q, k, v, o, shift, queries, keys, heads, depth, scale);                                      \
     }                                                                                                                  \
-    KERNEL(attention_flash_queries_##D##_bf16, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *g, bf16 *dq,   \
-           float *shift, float *mean, unsigned queries, unsigned keys, unsigned heads, unsigned depth, float scale) {  \
-        flash::of_queries<D>(q, k, v, g, dq, shift, mean, queries, keys, heads, depth, scale);                         \
+    KERNEL_OF(128, attention_flash_queries_##D##_bf16, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *g,             \
+           const bf16 *o, const float *shift, bf16 *dq, float *mean, unsigned queries, unsigned keys, unsigned heads,  \
+           unsigned depth, float scale) {                                                                              \
+        flash::of_queries<D>(q, k, v, g, o, shift, dq, mean, queries, keys, heads, depth, scale);                      \
     }                                                                                                                  \
-    KERNEL(attention_flash_keys_##D##_bf16, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *g,                \
+    KERNEL_OF(128, attention_flash_keys_##D##_bf16, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *g,                \
            const float *shift, const float *mean, bf16 *dk, bf16 *dv, unsigned queries, unsigned keys, unsigned heads, \
            unsigned depth, float scale) {                                                                              \
         flash::of_keys<D>(q, k, v, g, shift, mean, dk, dv, queries, keys, heads, depth, scale);                        \

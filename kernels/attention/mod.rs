@@ -34,6 +34,10 @@ pub struct Gradients {
     pub v: Tensor,
 }
 
+/// What the backward pass takes over from the forward pass, where that saves work.
+#[derive(Clone, Debug, Default)]
+pub struct Kept(Option<flash::Kept>);
+
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
     batch: usize,
@@ -76,20 +80,29 @@ impl Sizes {
 /// # Errors
 /// When shapes, dtypes or devices do not fit, or an operand is not contiguous.
 pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
+    Ok(forward_kept(q, k, v, heads)?.0)
+}
+
+/// o, and what [`gradients_with`] takes over.
+///
+/// # Errors
+/// As [`forward`].
+pub fn forward_kept(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<(Tensor, Kept)> {
     let sizes = Sizes::new(q, k, v, heads)?;
     let route = route("attention", &[q, k, v])?;
     match route {
         Route::Cuda => return device::forward(q, k, v, &sizes),
-        Route::Composed => return composed::forward(q, k, v, &sizes),
+        Route::Composed => return Ok((composed::forward(q, k, v, &sizes)?, Kept::default())),
         Route::Fast | Route::Reference => {}
     }
     let shape = q.dims();
     let (q, k, v) =
         (View::of("attention q", q)?, View::of("attention k", k)?, View::of("attention v", v)?);
-    match route {
+    let o = match route {
         Route::Fast => tensor(fast::forward(q.f32()?, k.f32()?, v.f32()?, &sizes), shape),
         _ => tensor(reference::forward(q.f64()?, k.f64()?, v.f64()?, &sizes), shape),
-    }
+    };
+    Ok((o?, Kept::default()))
 }
 
 /// The gradients of Σ do · o.
@@ -103,13 +116,28 @@ pub fn gradients(
     v: &Tensor,
     heads: usize,
 ) -> Result<Gradients> {
+    gradients_with(&Kept::default(), d_o, q, k, v, heads)
+}
+
+/// The same, with what [`forward_kept`] of the same operands left.
+///
+/// # Errors
+/// As [`forward`].
+pub fn gradients_with(
+    kept: &Kept,
+    d_o: &Tensor,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: usize,
+) -> Result<Gradients> {
     let sizes = Sizes::new(q, k, v, heads)?;
     if d_o.dims() != q.dims() {
         bail!("attention: expected the output's gradient as {:?}, got {:?}", q.dims(), d_o.dims());
     }
     let route = route("attention", &[d_o, q, k, v])?;
     match route {
-        Route::Cuda => return device::gradients(d_o, q, k, v, &sizes),
+        Route::Cuda => return device::gradients(kept, d_o, [q, k, v], &sizes),
         Route::Composed => return composed::gradients(d_o, q, k, v, &sizes),
         Route::Fast | Route::Reference => {}
     }

@@ -2,192 +2,284 @@
 //!
 //! The weights are turned into cuDNN's order first ([out, kernel, kernel, in]), as for the unfolded products.
 //! f32 is true 32-bit arithmetic, or TF32 where candle was told that products may be; bf16 runs on the tensor cores.
-//! cuDNN's heuristics choose an algorithm once for each pass and size; those that add atomically, in an order of chance,
-//! are exchanged for their deterministic neighbours.
-//! What cuDNN cannot say (unequal padding) or does not have, what are plain products (1x1), and what would want more than
-//! [`MOST`] bytes of workspace is left to the unfolded products.
+//! cuDNN's heuristics are asked once for each pass and size: the first algorithm that gives the same bits each time, within
+//! [`MOST`] bytes of workspace and in the arithmetic that is wanted. `LETHE_CUDNN=1` has each choice said.
+//! Windows that look further to one side than to the other see an image that was widened before.
+//! What cuDNN does not have, and what are plain products (1x1), is left to the unfolded products.
 
-use super::{Sizes, device};
+use super::{Sizes, Window, device};
 use crate::gpu::cuda::address;
 use crate::gpu::fresh;
 use crate::gpu::product::allows_short;
-use candle_core::cuda::cudarc::cudnn::sys::{
-    cudnnConvolutionBwdDataAlgo_t as DataAlgorithm,
-    cudnnConvolutionBwdFilterAlgo_t as FilterAlgorithm, cudnnConvolutionFwdAlgo_t as Algorithm,
-    cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION, cudnnMathType_t as Math,
-    cudnnTensorFormat_t::CUDNN_TENSOR_NHWC,
-};
-use candle_core::cuda::cudarc::cudnn::{
-    ConvBackwardData, ConvBackwardFilter, ConvDescriptor, ConvForward, Cudnn, CudnnDataType,
-    CudnnError, FilterDescriptor, TensorDescriptor,
-};
-use candle_core::cuda::cudarc::driver::{
-    CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceSlice, SyncOnDrop,
-};
+use candle_core::cuda::DeviceId;
+use candle_core::cuda::cudarc::cudnn::CudnnError;
+use candle_core::cuda::cudarc::cudnn::result::{self as cudnn, get_version};
+use candle_core::cuda::cudarc::cudnn::sys;
+use candle_core::cuda::cudarc::driver::{CudaSlice, DevicePtrMut, DeviceSlice};
 use candle_core::{CudaDevice, DType, Device, Error, Result, Tensor};
-use half::bf16;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::marker::PhantomData;
-use std::sync::Arc;
+use std::collections::hash_map::Entry;
+use std::ffi::{c_int, c_void};
 
 /// The largest workspace that is used.
 const MOST: usize = 1 << 30;
 
-/// What was chosen for one pass: an algorithm, and its bytes of workspace.
-#[derive(Clone, Copy)]
-enum Plan {
-    Forward(Algorithm, usize),
-    Input(DataAlgorithm, usize),
-    Weight(FilterAlgorithm, usize),
-    /// More than [`MOST`] bytes, or nothing that cuDNN has.
-    None,
-}
+/// Algorithms that are asked for: more than any pass has.
+const ALGORITHMS: usize = 16;
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+type Found<T> = std::result::Result<T, CudnnError>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Pass {
     Forward,
     Input,
     Weight,
 }
 
+/// What was chosen for one pass.
+#[derive(Clone, Copy, Debug)]
+enum Algorithm {
+    Forward(sys::cudnnConvolutionFwdAlgo_t),
+    Input(sys::cudnnConvolutionBwdDataAlgo_t),
+    Weight(sys::cudnnConvolutionBwdFilterAlgo_t),
+}
+
+/// One of cuDNN's answers.
+#[derive(Clone, Copy, Debug)]
+struct Offer {
+    algorithm: Algorithm,
+    math: sys::cudnnMathType_t,
+    /// It exists, and gives the same bits each time.
+    is_sound: bool,
+}
+
+/// All of one pass that does not change from call to call.
+struct Plan {
+    descriptors: Descriptors,
+    algorithm: Algorithm,
+    bytes: usize,
+}
+
 /// cuDNN on one device, for one thread: its handle may not be shared.
+///
+/// Nothing of it is ever let go: when a thread ends, the driver may have ended before.
 struct State {
-    cudnn: Arc<Cudnn>,
+    handle: sys::cudnnHandle_t,
     /// Reused by every convolution: they follow one another in one stream.
     workspace: Option<CudaSlice<u8>>,
-    plans: HashMap<(Pass, DType, bool, Sizes), Plan>,
+    /// `None` where cuDNN has nothing that is wanted.
+    plans: HashMap<(Pass, DType, bool, Sizes), Option<Plan>>,
 }
 
 thread_local! {
-    static STATES: RefCell<HashMap<usize, State>> = RefCell::default();
+    static STATES: RefCell<HashMap<DeviceId, State>> = RefCell::default();
 }
 
-/// A tensor's memory as cudarc's wrappers take it.
-struct At<'a, T> {
-    address: u64,
-    len: usize,
-    stream: &'a Arc<CudaStream>,
-    kind: PhantomData<T>,
-}
-
-impl<T> DeviceSlice<T> for At<'_, T> {
-    fn len(&self) -> usize {
-        self.len
+impl State {
+    fn new(device: &CudaDevice) -> Result<Self> {
+        let stream = device.cuda_stream();
+        stream.context().bind_to_thread().map_err(Error::wrap)?;
+        let handle = cudnn::create_handle().map_err(Error::wrap)?;
+        // SAFETY: handle and stream are alive, and stay so.
+        unsafe { cudnn::set_stream(handle, stream.cu_stream().cast()) }.map_err(Error::wrap)?;
+        Ok(Self { handle, workspace: None, plans: HashMap::new() })
     }
-
-    fn stream(&self) -> &Arc<CudaStream> {
-        self.stream
-    }
-}
-
-impl<T> DevicePtr<T> for At<'_, T> {
-    fn device_ptr<'a>(&'a self, _: &'a CudaStream) -> (u64, SyncOnDrop<'a>) {
-        (self.address, SyncOnDrop::Sync(None))
-    }
-}
-
-impl<T> DevicePtrMut<T> for At<'_, T> {
-    fn device_ptr_mut<'a>(&'a mut self, _: &'a CudaStream) -> (u64, SyncOnDrop<'a>) {
-        (self.address, SyncOnDrop::Sync(None))
-    }
-}
-
-/// A type that cuDNN multiplies.
-trait Number: CudnnDataType {
-    const ZERO: Self;
-    const ONE: Self;
-}
-
-impl Number for f32 {
-    const ZERO: Self = 0.;
-    const ONE: Self = 1.;
-}
-
-impl Number for bf16 {
-    const ZERO: Self = Self::ZERO;
-    const ONE: Self = Self::ONE;
 }
 
 /// The four descriptors of one convolution.
-struct Descriptors<T: Number> {
-    conv: ConvDescriptor<f32>,
-    x: TensorDescriptor<T>,
-    w: FilterDescriptor<T>,
-    y: TensorDescriptor<T>,
+#[derive(Clone, Copy)]
+struct Descriptors {
+    conv: sys::cudnnConvolutionDescriptor_t,
+    x: sys::cudnnTensorDescriptor_t,
+    w: sys::cudnnFilterDescriptor_t,
+    y: sys::cudnnTensorDescriptor_t,
 }
 
-impl<T: Number> Descriptors<T> {
-    fn new(cudnn: &Arc<Cudnn>, sizes: &Sizes) -> std::result::Result<Self, CudnnError> {
-        let window = sizes.window;
-        let [pad, stride, kernel] =
-            [window.before, window.stride, window.kernel].map(|n| [n as i32; 2]);
-        let mut conv = cudnn.create_conv2d::<f32>(pad, stride, [1, 1], CUDNN_CROSS_CORRELATION)?;
-        conv.set_math_type(match T::DATA_TYPE == f32::DATA_TYPE && !allows_short() {
-            true => Math::CUDNN_FMA_MATH,
-            false => Math::CUDNN_DEFAULT_MATH,
-        })?;
+impl Descriptors {
+    fn new(sizes: &Sizes, dtype: DType) -> Found<Self> {
+        let Window { kernel, stride, before, .. } = sizes.window;
+        let kind = kind(dtype);
         let images = |(height, width): (usize, usize), channels: usize| {
-            let dims = [sizes.batch, channels, height, width].map(|n| n as i32);
-            cudnn.create_4d_tensor::<T>(CUDNN_TENSOR_NHWC, dims)
+            let found = cudnn::create_tensor_descriptor()?;
+            let dims = [sizes.batch, channels, height, width].map(|n| n as c_int);
+            // SAFETY: the descriptor was made just now.
+            unsafe { cudnn::set_tensor4d_descriptor(found, FORMAT, kind, dims)? };
+            Ok(found)
         };
-        let filter = [sizes.channels_out as i32, sizes.channels_in as i32, kernel[0], kernel[1]];
-        Ok(Self {
-            conv,
-            x: images(sizes.input, sizes.channels_in)?,
-            w: cudnn.create_4d_filter::<T>(CUDNN_TENSOR_NHWC, filter)?,
-            y: images(sizes.output, sizes.channels_out)?,
-        })
+        let w = cudnn::create_filter_descriptor()?;
+        let dims = [sizes.channels_out, sizes.channels_in, kernel, kernel].map(|n| n as c_int);
+        // SAFETY: as above.
+        unsafe { cudnn::set_filter4d_descriptor(w, kind, FORMAT, dims)? };
+        let conv = cudnn::create_convolution_descriptor()?;
+        let [pad, stride] = [before, stride].map(|n| n as c_int);
+        let (mode, sums) = (
+            sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION,
+            sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
+        );
+        // SAFETY: as above.
+        unsafe {
+            cudnn::set_convolution2d_descriptor(conv, pad, pad, stride, stride, 1, 1, mode, sums)?;
+            cudnn::set_convolution_math_type(conv, math(dtype))?;
+        }
+        let (x, y) =
+            (images(sizes.input, sizes.channels_in)?, images(sizes.output, sizes.channels_out)?);
+        Ok(Self { conv, x, w, y })
     }
 
-    fn forward(&self) -> ConvForward<'_, T, f32, T> {
-        ConvForward { conv: &self.conv, x: &self.x, w: &self.w, y: &self.y }
-    }
-
-    fn input(&self) -> ConvBackwardData<'_, T, f32, T> {
-        ConvBackwardData { conv: &self.conv, dx: &self.x, w: &self.w, dy: &self.y }
-    }
-
-    fn weight(&self) -> ConvBackwardFilter<'_, T, f32, T> {
-        ConvBackwardFilter { conv: &self.conv, x: &self.x, dw: &self.w, dy: &self.y }
-    }
-
-    fn plan(&self, pass: Pass) -> std::result::Result<Plan, CudnnError> {
-        use DataAlgorithm::{CUDNN_CONVOLUTION_BWD_DATA_ALGO_0, CUDNN_CONVOLUTION_BWD_DATA_ALGO_1};
-        use FilterAlgorithm::{
-            CUDNN_CONVOLUTION_BWD_FILTER_ALGO_0, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1,
-            CUDNN_CONVOLUTION_BWD_FILTER_ALGO_3,
-        };
-        let plan = match pass {
+    /// What cuDNN has for `pass`, the fastest by its own account first.
+    fn offers(&self, handle: sys::cudnnHandle_t, pass: Pass) -> Found<Vec<Offer>> {
+        let Self { conv, x, w, y } = *self;
+        let (most, mut n) = (ALGORITHMS as c_int, 0);
+        // The three passes have three functions and three structures of the same fields.
+        macro_rules! asked {
+            ($function:ident, $kind:path, $a:expr, $b:expr, $c:expr, $d:expr) => {{
+                // SAFETY: numbers and names of numbers, for each of which zero is one.
+                let mut answers = [unsafe { std::mem::zeroed() }; ALGORITHMS];
+                let place = answers.as_mut_ptr();
+                // SAFETY: handle and descriptors are alive; there is room for so many answers.
+                unsafe { cudnn::$function(handle, $a, $b, $c, $d, most, &raw mut n, place)? };
+                let own = &answers[..(n as usize).min(ALGORITHMS)];
+                own.iter()
+                    .map(|answer| Offer {
+                        algorithm: $kind(answer.algo),
+                        math: answer.mathType,
+                        is_sound: answer.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS
+                            && answer.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC,
+                    })
+                    .collect()
+            }};
+        }
+        Ok(match pass {
             Pass::Forward => {
-                let algorithm = self.forward().pick_algorithm()?;
-                Plan::Forward(algorithm, self.forward().get_workspace_size(algorithm)?)
+                asked!(get_convolution_forward_algorithm, Algorithm::Forward, x, w, conv, y)
             }
             Pass::Input => {
-                let algorithm = match self.input().pick_algorithm()? {
-                    CUDNN_CONVOLUTION_BWD_DATA_ALGO_0 => CUDNN_CONVOLUTION_BWD_DATA_ALGO_1,
-                    other => other,
-                };
-                Plan::Input(algorithm, self.input().get_workspace_size(algorithm)?)
+                asked!(get_convolution_backward_data_algorithm, Algorithm::Input, w, y, conv, x)
             }
             Pass::Weight => {
-                let algorithm = match self.weight().pick_algorithm()? {
-                    CUDNN_CONVOLUTION_BWD_FILTER_ALGO_0 | CUDNN_CONVOLUTION_BWD_FILTER_ALGO_3 => {
-                        CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1
-                    }
-                    other => other,
-                };
-                Plan::Weight(algorithm, self.weight().get_workspace_size(algorithm)?)
+                asked!(get_convolution_backward_filter_algorithm, Algorithm::Weight, x, y, conv, w)
             }
-        };
-        Ok(match plan {
-            Plan::Forward(_, bytes) | Plan::Input(_, bytes) | Plan::Weight(_, bytes)
-                if bytes > MOST =>
-            {
-                Plan::None
-            }
-            plan => plan,
         })
+    }
+}
+
+const FORMAT: sys::cudnnTensorFormat_t = sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC;
+
+fn kind(dtype: DType) -> sys::cudnnDataType_t {
+    match dtype {
+        DType::F32 => sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
+        _ => sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
+    }
+}
+
+/// Whether products of 32 bits must be true ones.
+fn is_true(dtype: DType) -> bool {
+    dtype == DType::F32 && !allows_short()
+}
+
+/// The arithmetic that is asked for.
+fn math(dtype: DType) -> sys::cudnnMathType_t {
+    match dtype {
+        DType::F32 if is_true(dtype) => sys::cudnnMathType_t::CUDNN_FMA_MATH,
+        DType::F32 => sys::cudnnMathType_t::CUDNN_DEFAULT_MATH,
+        // Without this the heuristics may pass over the tensor cores.
+        _ => sys::cudnnMathType_t::CUDNN_TENSOR_OP_MATH,
+    }
+}
+
+impl Plan {
+    /// The first offer that will do.
+    fn new(
+        handle: sys::cudnnHandle_t,
+        pass: Pass,
+        dtype: DType,
+        sizes: &Sizes,
+    ) -> Found<Option<Self>> {
+        let descriptors = Descriptors::new(sizes, dtype)?;
+        for offer in descriptors.offers(handle, pass)? {
+            let math = match offer.math {
+                sys::cudnnMathType_t::CUDNN_DEFAULT_MATH if is_true(dtype) => math(dtype),
+                other => other,
+            };
+            let is_wanted = !is_true(dtype) || math == sys::cudnnMathType_t::CUDNN_FMA_MATH;
+            if !offer.is_sound || !is_wanted {
+                continue;
+            }
+            let plan = Self { descriptors, algorithm: offer.algorithm, bytes: 0 };
+            // SAFETY: the descriptor is alive. An algorithm is chosen together with its arithmetic.
+            unsafe { cudnn::set_convolution_math_type(descriptors.conv, math)? };
+            let Some(bytes) = supported(plan.workspace(handle))? else { continue };
+            if bytes <= MOST {
+                told(
+                    pass,
+                    dtype,
+                    sizes,
+                    &format!("{:?}, {math:?}, {bytes} bytes", offer.algorithm),
+                );
+                return Ok(Some(Self { bytes, ..plan }));
+            }
+        }
+        told(pass, dtype, sizes, "unfolded products");
+        Ok(None)
+    }
+
+    fn workspace(&self, handle: sys::cudnnHandle_t) -> Found<usize> {
+        let Descriptors { conv, x, w, y } = self.descriptors;
+        // SAFETY: handle and descriptors are alive.
+        unsafe {
+            match self.algorithm {
+                Algorithm::Forward(found) => {
+                    cudnn::get_convolution_forward_workspace_size(handle, x, w, conv, y, found)
+                }
+                Algorithm::Input(found) => cudnn::get_convolution_backward_data_workspace_size(
+                    handle, w, y, conv, x, found,
+                ),
+                Algorithm::Weight(found) => cudnn::get_convolution_backward_filter_workspace_size(
+                    handle, x, y, conv, w, found,
+                ),
+            }
+        }
+    }
+
+    /// to = the pass of `a` and `b`, + to where `keeps`.
+    ///
+    /// # Safety
+    /// The addresses hold tensors of the plan's sizes and type, channels last, and a workspace of so many bytes.
+    unsafe fn run(
+        &self,
+        handle: sys::cudnnHandle_t,
+        [a, b, to, workspace]: [u64; 4],
+        keeps: bool,
+    ) -> Found<()> {
+        let Descriptors { conv, x, w, y } = self.descriptors;
+        let (one, kept) = (1f32, f32::from(u8::from(keeps)));
+        let (one, kept) = ((&raw const one).cast(), (&raw const kept).cast());
+        let read = |address: u64| address as *const c_void;
+        let (to, room, bytes) = (to as *mut c_void, workspace as *mut c_void, self.bytes);
+        let (a, b) = (read(a), read(b));
+        // SAFETY: as the caller says; the scales are 32-bit floats in host memory for both types.
+        unsafe {
+            match self.algorithm {
+                Algorithm::Forward(found) => cudnn::convolution_forward(
+                    handle, one, x, a, w, b, conv, found, room, bytes, kept, y, to,
+                ),
+                Algorithm::Input(found) => cudnn::convolution_backward_data(
+                    handle, one, w, b, y, a, conv, found, room, bytes, kept, x, to,
+                ),
+                Algorithm::Weight(found) => cudnn::convolution_backward_filter(
+                    handle, one, x, a, y, b, conv, found, room, bytes, kept, w, to,
+                ),
+            }
+        }
+    }
+}
+
+/// Says which algorithm was chosen, where that is asked for: the first thing to look at on a new device.
+#[expect(clippy::print_stderr, reason = "asked for by whoever measures")]
+fn told(pass: Pass, dtype: DType, sizes: &Sizes, what: &str) {
+    if std::env::var_os("LETHE_CUDNN").is_some() {
+        eprintln!("cuDNN {}, {pass:?} {dtype:?} {sizes:?}: {what}", get_version());
     }
 }
 
@@ -204,73 +296,38 @@ struct Call<'a> {
 impl Call<'_> {
     /// Whether cuDNN did it.
     fn run(&self) -> Result<bool> {
-        match self.a.dtype() {
-            DType::F32 => self.run_as::<f32>(),
-            _ => self.run_as::<bf16>(),
-        }
-    }
-
-    fn run_as<T: Number>(&self) -> Result<bool> {
         let Device::Cuda(device) = self.a.device() else { return Ok(false) };
         STATES.with_borrow_mut(|states| {
-            let ordinal = device.cuda_stream().context().ordinal();
-            let state = match states.entry(ordinal) {
-                std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::hash_map::Entry::Vacant(entry) => entry.insert(State {
-                    cudnn: Cudnn::new(device.cuda_stream()).map_err(Error::wrap)?,
-                    workspace: None,
-                    plans: HashMap::new(),
-                }),
+            let state = match states.entry(device.id()) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(State::new(device)?),
             };
-            self.on::<T>(state, device)
+            self.on(state, device)
         })
     }
 
-    fn on<T: Number>(&self, state: &mut State, device: &CudaDevice) -> Result<bool> {
-        let stream = device.cuda_stream();
-        let descriptors = Descriptors::<T>::new(&state.cudnn, self.sizes).map_err(Error::wrap)?;
-        let key = (self.pass, self.a.dtype(), allows_short(), *self.sizes);
-        let plan = match state.plans.get(&key) {
-            Some(plan) => *plan,
-            None => {
-                let plan = supported(descriptors.plan(self.pass))?.unwrap_or(Plan::None);
-                state.plans.insert(key, plan);
-                plan
+    fn on(&self, state: &mut State, device: &CudaDevice) -> Result<bool> {
+        let dtype = self.a.dtype();
+        let plan = match state.plans.entry((self.pass, dtype, allows_short(), *self.sizes)) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let plan = Plan::new(state.handle, self.pass, dtype, self.sizes);
+                entry.insert(supported(plan).map_err(Error::wrap)?.flatten())
             }
         };
-        let bytes = match plan {
-            Plan::Forward(_, bytes) | Plan::Input(_, bytes) | Plan::Weight(_, bytes) => bytes,
-            Plan::None => return Ok(false),
-        };
-        if bytes > state.workspace.as_ref().map_or(0, CudaSlice::len) {
+        let Some(found) = plan else { return Ok(false) };
+        if found.bytes > state.workspace.as_ref().map_or(0, CudaSlice::len) {
             state.workspace = None;
             // SAFETY: nobody reads what a workspace holds before cuDNN has written it.
-            state.workspace = Some(unsafe { device.alloc::<u8>(bytes)? });
+            state.workspace = Some(unsafe { device.alloc::<u8>(found.bytes)? });
         }
-        let at = |tensor: &Tensor| -> Result<At<'_, T>> {
-            let len = tensor.elem_count();
-            Ok(At { address: address(tensor)?, len, stream: &stream, kind: PhantomData })
-        };
-        let (a, b, mut to) = (at(self.a)?, at(self.b)?, at(self.to)?);
-        let scales = (T::ONE, if self.keeps { T::ONE } else { T::ZERO });
-        let workspace = state.workspace.as_mut();
-        // SAFETY: the descriptors say what the tensors are: contiguous, channels last, of these sizes.
-        let done = unsafe {
-            match plan {
-                Plan::Forward(algorithm, _) => {
-                    descriptors.forward().launch(algorithm, workspace, scales, &a, &b, &mut to)
-                }
-                Plan::Input(algorithm, _) => {
-                    descriptors.input().launch(algorithm, workspace, scales, &mut to, &b, &a)
-                }
-                Plan::Weight(algorithm, _) => {
-                    descriptors.weight().launch(algorithm, workspace, scales, &a, &mut to, &b)
-                }
-                Plan::None => Ok(()),
-            }
-        };
-        if supported(done)?.is_none() {
-            state.plans.insert(key, Plan::None);
+        let stream = device.cuda_stream();
+        let room = state.workspace.as_mut().map_or(0, |room| room.device_ptr_mut(&stream).0);
+        let places = [address(self.a)?, address(self.b)?, address(self.to)?, room];
+        // SAFETY: the plan is of these sizes and this type; `address` refuses what is not contiguous.
+        let done = unsafe { found.run(state.handle, places, self.keeps) };
+        if supported(done).map_err(Error::wrap)?.is_none() {
+            *plan = None;
             return Ok(false);
         }
         Ok(true)
@@ -278,18 +335,48 @@ impl Call<'_> {
 }
 
 /// What cuDNN gave; `None` where it says that it has no such convolution.
-fn supported<R>(found: std::result::Result<R, CudnnError>) -> Result<Option<R>> {
+fn supported<R>(found: Found<R>) -> Found<Option<R>> {
     match found {
         Ok(found) => Ok(Some(found)),
         Err(error) if format!("{error:?}").contains("NOT_SUPPORTED") => Ok(None),
-        Err(error) => Err(Error::wrap(error)),
+        Err(error) => Err(error),
     }
 }
 
-/// Whether cuDNN is asked at all.
-fn applies(x: &Tensor, sizes: &Sizes) -> bool {
-    let window = sizes.window;
-    x.device().is_cuda() && window.kernel > 1 && window.before == window.after
+/// The convolution that cuDNN is asked for, where it is asked at all.
+struct Asked {
+    sizes: Sizes,
+    /// Pixels that the image is widened by: before and after.
+    widened: Option<(usize, usize)>,
+}
+
+impl Asked {
+    fn of(x: &Tensor, sizes: &Sizes) -> Option<Self> {
+        let Window { kernel, before, after, .. } = sizes.window;
+        if !x.device().is_cuda() || kernel == 1 {
+            return None;
+        }
+        if before == after {
+            return Some(Self { sizes: *sizes, widened: None });
+        }
+        let (height, width) = sizes.input;
+        let input = (height + before + after, width + before + after);
+        let window = Window { before: 0, after: 0, ..sizes.window };
+        Some(Self { sizes: Sizes { input, window, ..*sizes }, widened: Some((before, after)) })
+    }
+
+    /// x as the convolution sees it.
+    fn seen(&self, x: &Tensor) -> Result<Tensor> {
+        let Some((before, after)) = self.widened else { return Ok(x.clone()) };
+        x.pad_with_zeros(1, before, after)?.pad_with_zeros(2, before, after)?.contiguous()
+    }
+
+    /// Of what was found for x as it is seen, that of x itself.
+    fn own(&self, dx: Tensor, sizes: &Sizes) -> Result<Tensor> {
+        let Some((before, _)) = self.widened else { return Ok(dx) };
+        let (height, width) = sizes.input;
+        dx.narrow(1, before, height)?.narrow(2, before, width)?.contiguous()
+    }
 }
 
 /// y, where cuDNN does it.
@@ -299,34 +386,30 @@ pub(super) fn forward(
     bias: Option<&Tensor>,
     sizes: &Sizes,
 ) -> Result<Option<Tensor>> {
-    if !applies(x, sizes) {
-        return Ok(None);
-    }
+    let Some(asked) = Asked::of(x, sizes) else { return Ok(None) };
     let (w, y) = (device::channels_last(w, sizes)?, device::biased(x, bias, sizes)?);
-    let keeps = bias.is_some();
-    let call = Call { pass: Pass::Forward, sizes, a: x, b: &w, to: &y, keeps };
+    let (sizes, keeps) = (&asked.sizes, bias.is_some());
+    let call = Call { pass: Pass::Forward, sizes, a: &asked.seen(x)?, b: &w, to: &y, keeps };
     Ok(call.run()?.then_some(y))
 }
 
 /// dx, where cuDNN does it.
 pub(super) fn input_gradient(dy: &Tensor, w: &Tensor, sizes: &Sizes) -> Result<Option<Tensor>> {
-    if !applies(dy, sizes) {
-        return Ok(None);
-    }
+    let Some(asked) = Asked::of(dy, sizes) else { return Ok(None) };
     let w = device::channels_last(w, sizes)?;
-    let dx = fresh(&sizes.x_shape(), dy.dtype(), dy.device())?;
-    let call = Call { pass: Pass::Input, sizes, a: dy, b: &w, to: &dx, keeps: false };
-    Ok(call.run()?.then_some(dx))
+    let dx = fresh(&asked.sizes.x_shape(), dy.dtype(), dy.device())?;
+    let (of, pass) = (&asked.sizes, Pass::Input);
+    let call = Call { pass, sizes: of, a: dy, b: &w, to: &dx, keeps: false };
+    call.run()?.then(|| asked.own(dx, sizes)).transpose()
 }
 
 /// dw, where cuDNN does it.
 pub(super) fn weight_gradient(x: &Tensor, dy: &Tensor, sizes: &Sizes) -> Result<Option<Tensor>> {
-    if !applies(x, sizes) {
-        return Ok(None);
-    }
+    let Some(asked) = Asked::of(x, sizes) else { return Ok(None) };
     let turned = [sizes.channels_out, sizes.taps(), sizes.channels_in];
     let to = fresh(&turned, x.dtype(), x.device())?;
-    let call = Call { pass: Pass::Weight, sizes, a: x, b: dy, to: &to, keeps: false };
+    let (of, pass) = (&asked.sizes, Pass::Weight);
+    let call = Call { pass, sizes: of, a: &asked.seen(x)?, b: dy, to: &to, keeps: false };
     match call.run()? {
         true => Ok(Some(device::weights_first(&to, sizes, x.dtype())?)),
         false => Ok(None),

@@ -3,9 +3,14 @@
 use super::product::{Matrix, Product};
 use super::{Grid, Source, offset};
 use candle_core::cuda::CudaStorageSlice;
+use candle_core::cuda::DeviceId;
 use candle_core::cuda::cudarc::cublas::{result::gemm_strided_batched_ex, sys as blas};
-use candle_core::cuda::cudarc::driver::{CudaSlice, DevicePtr, LaunchConfig, PushKernelArg};
+use candle_core::cuda::cudarc::driver::{
+    CudaFunction, CudaSlice, DevicePtr, LaunchConfig, PushKernelArg,
+};
 use candle_core::{CudaDevice, DType, Device, Error, Result, Storage, Tensor, bail};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::c_void;
 
 /// Where `tensor` begins in the device's memory.
@@ -32,6 +37,25 @@ pub(crate) fn address(tensor: &Tensor) -> Result<u64> {
     Ok(begin + start as u64)
 }
 
+thread_local! {
+    /// Looking a kernel up by its name takes the driver as long as launching it.
+    static LOADED: RefCell<HashMap<(DeviceId, String), CudaFunction>> = RefCell::default();
+}
+
+fn loaded(device: &CudaDevice, source: &Source, function: &str) -> Result<CudaFunction> {
+    LOADED.with_borrow_mut(|loaded| {
+        let key = (device.id(), function.to_string());
+        if let Some(found) = loaded.get(&key) {
+            return Ok(found.clone());
+        }
+        let module = format!("lethe {}", source.name);
+        let found = device.get_or_load_custom_func(function, &module, source.ptx)?;
+        let found = found.into_cuda_function();
+        loaded.insert(key, found.clone());
+        Ok(found)
+    })
+}
+
 pub(super) fn launch(
     device: &CudaDevice,
     source: &Source,
@@ -39,9 +63,9 @@ pub(super) fn launch(
     grid: Grid,
     words: &[u64],
 ) -> Result<()> {
-    let module = format!("lethe {}", source.name);
-    let function = device.get_or_load_custom_func(function, &module, source.ptx)?;
-    let mut launch = function.builder();
+    let function = loaded(device, source, function)?;
+    let stream = device.cuda_stream();
+    let mut launch = stream.launch_builder(&function);
     for word in words {
         launch.arg(word);
     }

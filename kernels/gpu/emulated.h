@@ -17,6 +17,7 @@
     extern "C" void name(__VA_ARGS__);                                                                                 \
     static emulated::Entry entry_of_##name(#name, name);                                                               \
     extern "C" void name(__VA_ARGS__)
+#define KERNEL_OF(threads, name, ...) KERNEL(name, __VA_ARGS__)
 #define SHARED(type, name, n)                                                                                          \
     static char key_of_##name;                                                                                         \
     type *name = (type *)emulated::shared(&key_of_##name, sizeof(type) * (n))
@@ -85,6 +86,9 @@ inline unsigned __float_as_uint(float x) {
     memcpy(&bits, &x, sizeof bits);
     return bits;
 }
+
+inline float power_of_two(float x) { return exp2f(x); }
+inline float __fdividef(float x, float y) { return x / y; }
 
 // The value of the thread of the same warp whose lane differs by `bits`.
 template <class T> T __shfl_xor_sync(unsigned, T value, unsigned bits) {

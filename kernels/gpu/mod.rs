@@ -71,9 +71,9 @@ pub(crate) const WARP: usize = 32;
 /// Threads of a block where nothing speaks for another number.
 const THREADS: usize = 256;
 
-/// The most blocks in y, and threads in a block.
+/// The most blocks in y, and the threads of a block for which kernels are compiled.
 pub(crate) const MOST_IN_Y: usize = 65_535;
-const MOST_THREADS: usize = 1024;
+const MOST_THREADS: usize = 256;
 
 impl Grid {
     /// A thread for each of `n` elements.
@@ -85,6 +85,11 @@ impl Grid {
     pub fn of_rows(rows: usize, columns: usize) -> Self {
         let threads = columns.clamp(1, THREADS).next_multiple_of(WARP);
         Self { blocks: [rows, 1], threads }
+    }
+
+    /// A warp for each of `rows` rows.
+    pub fn of_warps(rows: usize) -> Self {
+        Self { blocks: [rows.div_ceil(THREADS / WARP), 1], threads: THREADS }
     }
 
     fn check(&self, function: &str) -> Result<()> {

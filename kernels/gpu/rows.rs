@@ -2,16 +2,19 @@
 //!
 //! Law: y[o, c] = Σ_k x[o, k, c], in two stages that depend on the sizes alone: runs of rows, then the runs.
 
-use super::{Argument::*, Grid, Source, fresh, launch, source};
+use super::{Argument::*, Grid, Source, WARP, fresh, launch, source};
 use candle_core::{DType, Result, Tensor};
 
 const KERNEL: Source = source!("gpu");
 
-/// Threads of a block that work on rows of channels.
-const THREADS: usize = 512;
+/// Threads of a block that work on rows of channels, as rows.cuh has it.
+const THREADS: usize = 256;
 
-/// Blocks that fill a large device several times over.
-const BLOCKS: usize = 1024;
+/// Blocks that fill a large device.
+const BLOCKS: usize = 512;
+
+/// Parts in which the runs of a channel are put together.
+const PARTS: usize = 8;
 
 /// Rows that one thread takes at least, if there are so many.
 const EACH: usize = 4;
@@ -22,7 +25,9 @@ pub(crate) struct Runs {
     pub outer: usize,
     pub rows: usize,
     pub channels: usize,
-    /// Channels side by side.
+    /// Channels that a thread takes at once.
+    pub pack: usize,
+    /// Packs side by side.
     pub width: usize,
     /// Rows at once.
     pub lanes: usize,
@@ -33,13 +38,25 @@ pub(crate) struct Runs {
 }
 
 impl Runs {
-    pub fn new(outer: usize, rows: usize, channels: usize) -> Self {
-        let passes = channels.div_ceil(THREADS).max(1);
-        let width = channels.div_ceil(passes).max(1);
+    /// Of `tensors`, whose elements are read in packs where they lie so.
+    pub fn of(tensors: &[&Tensor], [outer, rows, channels]: [usize; 3]) -> Self {
+        Self::new([outer, rows, channels], pack(tensors, channels))
+    }
+
+    fn new([outer, rows, channels]: [usize; 3], pack: usize) -> Self {
+        let columns = channels / pack;
+        let passes = columns.div_ceil(THREADS).max(1);
+        let width = columns.div_ceil(passes).max(1);
         let lanes = (THREADS / width).clamp(1, rows.max(1));
         let wanted = (BLOCKS / outer.max(1)).clamp(1, rows.div_ceil(EACH * lanes).max(1));
         let each = rows.div_ceil(wanted).max(1);
-        Self { outer, rows, channels, width, lanes, each, runs: rows.div_ceil(each).max(1) }
+        let runs = rows.div_ceil(each).max(1);
+        Self { outer, rows, channels, pack, width, lanes, each, runs }
+    }
+
+    /// The kernel for packs of this size.
+    pub fn function(&self, name: &str) -> String {
+        wide(name, self.pack)
     }
 
     /// A block for each run.
@@ -49,14 +66,26 @@ impl Runs {
     }
 }
 
+/// Elements of 16 bytes where every row of `channels` of the tensors begins at a multiple of so many, else 1.
+pub(crate) fn pack(tensors: &[&Tensor], channels: usize) -> usize {
+    let pack = 16 / tensors[0].dtype().size_in_bytes();
+    let begins = tensors.iter().map(|tensor| tensor.layout().start_offset());
+    if begins.chain([channels]).all(|n| n.is_multiple_of(pack)) { pack } else { 1 }
+}
+
+/// A kernel's name for packs of this size.
+pub(crate) fn wide(name: &str, pack: usize) -> String {
+    if pack > 1 { format!("{name}_wide") } else { name.to_string() }
+}
+
 /// y [outer, channels] in `dtype` of x [outer, rows, channels] and any other shape of so many elements.
 pub(crate) fn sum(x: &Tensor, [outer, rows, channels]: [usize; 3], dtype: DType) -> Result<Tensor> {
-    let runs = Runs::new(outer, rows, channels);
+    let runs = Runs::of(&[x], [outer, rows, channels]);
     let partial = fresh(&[outer, runs.runs, channels], DType::F32, x.device())?;
     let Runs { width, lanes, each, .. } = runs;
     launch(
         &KERNEL,
-        "sum_runs",
+        &runs.function("sum_runs"),
         x.dtype(),
         runs.grid(),
         &[
@@ -76,9 +105,8 @@ pub(crate) fn sum(x: &Tensor, [outer, rows, channels]: [usize; 3], dtype: DType)
 pub(crate) fn combine(partial: &Tensor, dtype: DType) -> Result<Tensor> {
     let (outer, runs, channels) = partial.dims3()?;
     let sums = fresh(&[outer, channels], dtype, partial.device())?;
-    let grid = Grid::of_elements(outer * channels);
-    let arguments =
-        [Read(partial), Write(&sums), Count(outer * channels), Count(runs), Count(channels)];
+    let grid = Grid { blocks: [channels.div_ceil(WARP), outer], threads: PARTS * WARP };
+    let arguments = [Read(partial), Write(&sums), Count(runs), Count(channels)];
     launch(&KERNEL, "combine_runs", dtype, grid, &arguments)?;
     Ok(sums)
 }
@@ -90,10 +118,13 @@ mod tests {
 
     #[test]
     fn runs_cover_all_rows_once_and_fit_a_block() {
-        for (outer, rows, channels) in
-            [(1, 1, 1), (128, 1024, 128), (4, 4096, 320), (1, 100_000, 2560)]
-        {
-            let runs = Runs::new(outer, rows, channels);
+        let all = [[1, 1, 1], [128, 1024, 128], [4, 4096, 320], [1, 100_000, 2560], [1, 77, 4096]];
+        for (sizes, pack) in all.into_iter().flat_map(|sizes| [1, 4, 8].map(|pack| (sizes, pack))) {
+            let [_, rows, channels] = sizes;
+            if channels % pack > 0 {
+                continue;
+            }
+            let runs = Runs::new(sizes, pack);
             assert!(
                 (runs.runs - 1) * runs.each < rows && runs.runs * runs.each >= rows,
                 "{runs:?}"
@@ -106,7 +137,8 @@ mod tests {
     #[test]
     fn sums_are_candle_s() {
         on_devices(|device| {
-            let shapes = SIZES.map(|n| [2, n, 3]).into_iter().chain([[1, 5000, 33], [3, 40, 1030]]);
+            let others = [[1, 5000, 33], [3, 40, 1030], [1, 700, 40], [2, 9, 2560], [1, 3000, 8]];
+            let shapes = SIZES.map(|n| [2, n, 3]).into_iter().chain(others);
             for shape in shapes {
                 for (dtype, _) in TYPES {
                     let (x, exact) = there(&filled(&shape, 1), dtype, device);

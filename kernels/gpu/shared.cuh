@@ -7,13 +7,20 @@
 #ifdef LETHE_EMULATED
 #include "emulated.h"
 #else
-#define KERNEL(name, ...) extern "C" __global__ void name(__VA_ARGS__)
+// Blocks of at most so many threads, of which two at least share a multiprocessor: told so, the compiler takes the registers
+// that loads on their way want.
+#define KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(256, 2) name(__VA_ARGS__)
+#define KERNEL_OF(threads, name, ...) extern "C" __global__ void __launch_bounds__(threads) name(__VA_ARGS__)
 #define SHARED(type, name, n) __shared__ type name[n]
 #define SHARED_ALIGNED(type, name, n) __shared__ __align__(16) type name[n]
 #endif
 
 // For each storage type one kernel, its name ending as launches expect.
 #define FOR_EACH_TYPE(KERNELS) KERNELS(f32, float) KERNELS(bf16, bf16)
+
+// The same twice: for single numbers, and for packs of 16 bytes.
+#define FOR_EACH_PACK(KERNELS)                                                                                         \
+    KERNELS(f32, float, 1) KERNELS(bf16, bf16, 1) KERNELS(wide_f32, float, 4) KERNELS(wide_bf16, bf16, 8)
 
 // For each size of what is moved without a look inside one kernel: 2, 4 or 16 bytes.
 #define FOR_EACH_UNIT(KERNELS) KERNELS(u16, unsigned short) KERNELS(u32, unsigned) KERNELS(u128, uint4)
@@ -43,6 +50,13 @@ template <> __device__ __forceinline__ bf16 narrow<bf16>(float x) {
 }
 
 #ifndef LETHE_EMULATED
+// 2^x within two units of its last place; below 2^-126 it is 0.
+__device__ __forceinline__ float power_of_two(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 // Products of a whole warp on tensor cores, of devices that have them for bfloat16; the others never launch what asks for them.
 //
 // c [16, 8] += a [16, 16] . b [16, 8]. Of a thread, with g = lane / 4 and t = 2 (lane % 4), two neighbours a word:
@@ -85,13 +99,63 @@ __device__ __forceinline__ unsigned pack(float low, float high) {
 #endif
 }
 
-// 1 / (1 + e^-z).
-__device__ __forceinline__ float sigmoid(float z) { return 1.f / (1.f + expf(-z)); }
+// V neighbouring numbers as they lie in memory: one, or 16 bytes that are moved at once and begin at a multiple of 16.
+template <class T, unsigned V> struct Pack {
+    static_assert(V * sizeof(T) == 16, "a pack has 16 bytes");
+    uint4 raw;
+
+    __device__ __forceinline__ void to(float (&x)[V]) const {
+        unsigned words[4] = {raw.x, raw.y, raw.z, raw.w};
+#pragma unroll
+        for (unsigned i = 0; i < V; i++) {
+            unsigned word = words[i * sizeof(T) / 4];
+            x[i] = __uint_as_float(sizeof(T) == 4 ? word : i % 2 ? word & 0xffff0000u : word << 16);
+        }
+    }
+
+    __device__ __forceinline__ void take(const float (&x)[V]) {
+        unsigned words[4];
+#pragma unroll
+        for (unsigned i = 0; i < 4; i++) {
+            if constexpr (V == 4) words[i] = __float_as_uint(x[i]);
+            else words[i] = pack(x[2 * i], x[2 * i + 1]);
+        }
+        raw = uint4{words[0], words[1], words[2], words[3]};
+    }
+};
+template <class T> struct Pack<T, 1> {
+    T raw;
+
+    __device__ __forceinline__ void to(float (&x)[1]) const { x[0] = wide(raw); }
+    __device__ __forceinline__ void take(const float (&x)[1]) { raw = narrow<T>(x[0]); }
+};
+
+template <unsigned V, class T> __device__ __forceinline__ void read(const T *from, float (&x)[V]) {
+    ((const Pack<T, V> *)from)->to(x);
+}
+template <unsigned V, class T> __device__ __forceinline__ void write(T *to, const float (&x)[V]) {
+    ((Pack<T, V> *)to)->take(x);
+}
+
+// 1 / (1 + e^-z); the quotient is within two units of its last place, and takes no branch.
+__device__ __forceinline__ float sigmoid(float z) { return __fdividef(1.f, 1.f + expf(-z)); }
+
+// The sum of x over a warp, to all of it.
+template <class T> __device__ __forceinline__ T warp_sum(T x) {
+    for (unsigned lane = WARP / 2; lane > 0; lane /= 2) x += __shfl_xor_sync(~0u, x, lane);
+    return x;
+}
+
+// The largest x over a warp, to all of it; a NaN is passed over.
+__device__ __forceinline__ float warp_max(float x) {
+    for (unsigned lane = WARP / 2; lane > 0; lane /= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, lane));
+    return x;
+}
 
 // The sum of x over all threads of the block, to all of them, in an order that depends on their number alone.
 template <class T> __device__ __forceinline__ T block_sum(T x) {
     SHARED(T, sums, MOST_WARPS);
-    for (unsigned lane = WARP / 2; lane > 0; lane /= 2) x += __shfl_xor_sync(~0u, x, lane);
+    x = warp_sum(x);
     __syncthreads(); // The last call's sums may still be read.
     if (threadIdx.x % WARP == 0) sums[threadIdx.x / WARP] = x;
     __syncthreads();
@@ -114,40 +178,4 @@ template <class T> __device__ __forceinline__ T block_max(T x) {
     for (unsigned warp = 1; warp < blockDim.x / WARP; warp++)
         if (!(total >= largest[warp])) total = largest[warp];
     return total;
-}
-
-// Where a thread stands among rows of channels: blockIdx.x is the run of rows, blockIdx.y what it belongs to.
-// Neighbouring threads take neighbouring channels, `width` of them; the rest of a block takes other rows, `lanes` at once.
-struct Place {
-    unsigned channel, lane;
-    length_t first, last; // rows of the run
-    bool is_used;
-};
-
-__device__ __forceinline__ Place place(unsigned width, unsigned lanes, unsigned each, unsigned rows) {
-    Place p;
-    p.channel = threadIdx.x % width;
-    p.lane = threadIdx.x / width;
-    p.first = (length_t)blockIdx.x * each;
-    p.last = p.first + each < rows ? p.first + each : rows;
-    p.is_used = p.lane < lanes;
-    return p;
-}
-
-// Two sums over the lanes of a channel, to lane 0. Every thread of the block must come.
-__device__ __forceinline__ void lane_sums(float &a, float &b, unsigned width, unsigned lanes) {
-    SHARED(float, first, 512);
-    SHARED(float, second, 512);
-    __syncthreads();
-    if (threadIdx.x < 512) {
-        first[threadIdx.x] = a;
-        second[threadIdx.x] = b;
-    }
-    __syncthreads();
-    if (threadIdx.x < width) {
-        for (unsigned lane = 1; lane < lanes; lane++) {
-            a += first[lane * width + threadIdx.x];
-            b += second[lane * width + threadIdx.x];
-        }
-    }
 }

@@ -39,7 +39,7 @@ fn statistics(norm: &GroupNorm, sizes: &Sizes, runs: &Runs, x: &Tensor) -> Resul
         Count(runs.lanes),
         Count(runs.each),
     ];
-    launch(&KERNEL, "moments", x.dtype(), runs.grid(), &arguments)?;
+    launch(&KERNEL, &runs.function("moments"), x.dtype(), runs.grid(), &arguments)?;
     let found = fresh(&[batch, groups, 2], DType::F32, x.device())?;
     let arguments = [
         Read(&moments),
@@ -68,7 +68,7 @@ pub(super) fn forward(
     beta: &Tensor,
 ) -> Result<Tensor> {
     is_dense(&[("x", x), ("gamma", gamma), ("beta", beta)])?;
-    let runs = Runs::new(sizes.batch, sizes.pixels, sizes.channels);
+    let runs = Runs::of(&[x], [sizes.batch, sizes.pixels, sizes.channels]);
     let y = fresh(x.dims(), x.dtype(), x.device())?;
     if x.elem_count() == 0 {
         return Ok(y);
@@ -76,7 +76,7 @@ pub(super) fn forward(
     let statistics = statistics(norm, sizes, &runs, x)?;
     let operands = [Read(x), Read(gamma), Read(beta), Read(&statistics), Write(&y)];
     let arguments = [&operands[..], &shape(norm, sizes, &runs)].concat();
-    launch(&KERNEL, "normalise", x.dtype(), runs.grid(), &arguments)?;
+    launch(&KERNEL, &runs.function("normalise"), x.dtype(), runs.grid(), &arguments)?;
     Ok(y)
 }
 
@@ -91,14 +91,14 @@ pub(super) fn gradients(
     is_dense(&[("dy", dy), ("x", x), ("gamma", gamma), ("beta", beta)])?;
     let (dtype, device) = (x.dtype(), x.device());
     let Sizes { batch, pixels, channels, groups, per_example } = *sizes;
-    let runs = Runs::new(batch, pixels, channels);
+    let runs = Runs::of(&[dy, x], [batch, pixels, channels]);
     let shape = shape(norm, sizes, &runs);
     let statistics = statistics(norm, sizes, &runs, x)?;
     let operands = [Read(dy), Read(x), Read(gamma), Read(beta), Read(&statistics)];
 
     let partial = fresh(&[2, batch, runs.runs, channels], DType::F32, device)?;
     let arguments = [&operands[..], &[Write(&partial)], &shape].concat();
-    launch(&KERNEL, "scale_gradients", dtype, runs.grid(), &arguments)?;
+    launch(&KERNEL, &runs.function("scale_gradients"), dtype, runs.grid(), &arguments)?;
     let sums = combine(&partial.reshape((2 * batch, runs.runs, channels))?, DType::F32)?;
 
     let means = fresh(&[batch, groups, 2], DType::F32, device)?;
@@ -116,7 +116,7 @@ pub(super) fn gradients(
 
     let dx = fresh(x.dims(), dtype, device)?;
     let arguments = [&operands[..], &[Read(&means), Write(&dx)], &shape].concat();
-    launch(&KERNEL, "input_gradient", dtype, runs.grid(), &arguments)?;
+    launch(&KERNEL, &runs.function("input_gradient"), dtype, runs.grid(), &arguments)?;
 
     // Examples that share their scale share its gradient.
     let sums = match per_example {

@@ -1,7 +1,7 @@
-//! The law on a device: a block for each row, sums down the rows in runs.
+//! The law on a device: a warp for each row, sums down the rows in runs.
 
 use super::{Gradients, gathered};
-use crate::gpu::rows::{Runs, combine};
+use crate::gpu::rows::{Runs, combine, pack, wide};
 use crate::gpu::{Argument::*, Grid, Source, dense, fresh, launch, source};
 use candle_core::{DType, Result, Tensor};
 
@@ -13,9 +13,10 @@ pub(super) fn forward(x: &Tensor, gamma: &Tensor, beta: &Tensor, epsilon: f64) -
     }
     let n = gamma.elem_count();
     let y = fresh(x.dims(), x.dtype(), x.device())?;
-    let grid = Grid::of_rows(x.elem_count() / n, n);
-    let arguments = [Read(x), Read(gamma), Read(beta), Write(&y), Count(n), Float(epsilon)];
-    launch(&KERNEL, "forward", x.dtype(), grid, &arguments)?;
+    let (rows, function) = (x.elem_count() / n, wide("forward", pack(&[x, gamma, beta], n)));
+    let arguments =
+        [Read(x), Read(gamma), Read(beta), Write(&y), Count(rows), Count(n), Float(epsilon)];
+    launch(&KERNEL, &function, x.dtype(), Grid::of_warps(rows), &arguments)?;
     Ok(y)
 }
 
@@ -32,11 +33,12 @@ pub(super) fn gradients(
     let rows = x.elem_count() / n;
     let dx = fresh(x.dims(), dtype, device)?;
     let found = fresh(&[rows, 2], DType::F32, device)?;
-    let arguments =
-        [Read(dy), Read(x), Read(gamma), Write(&dx), Write(&found), Count(n), Float(epsilon)];
-    launch(&KERNEL, "input_gradient", dtype, Grid::of_rows(rows, n), &arguments)?;
+    let operands = [Read(dy), Read(x), Read(gamma), Write(&dx), Write(&found)];
+    let arguments = [&operands[..], &[Count(rows), Count(n), Float(epsilon)]].concat();
+    let function = wide("input_gradient", pack(&[dy, x, gamma], n));
+    launch(&KERNEL, &function, dtype, Grid::of_warps(rows), &arguments)?;
 
-    let runs = Runs::new(1, rows, n);
+    let runs = Runs::of(&[dy, x], [1, rows, n]);
     let partial = fresh(&[2, runs.runs, n], DType::F32, device)?;
     let arguments = [
         Read(dy),
@@ -49,7 +51,7 @@ pub(super) fn gradients(
         Count(runs.lanes),
         Count(runs.each),
     ];
-    launch(&KERNEL, "scale_gradients", dtype, runs.grid(), &arguments)?;
+    launch(&KERNEL, &runs.function("scale_gradients"), dtype, runs.grid(), &arguments)?;
     let sums = combine(&partial, dtype)?;
     gathered(dx, sums.get(0)?, sums.get(1)?)
 }
@@ -64,7 +66,8 @@ mod tests {
     #[test]
     fn value_and_gradients_are_the_reference() {
         on_devices(|device| {
-            for (rows, n) in SIZES.map(|n| (3, n)).into_iter().chain([(300, 40), (1, 1030)]) {
+            let others = [(300, 40), (1, 1030), (9, 320), (2, 1280), (700, 8)];
+            for (rows, n) in SIZES.map(|n| (3, n)).into_iter().chain(others) {
                 for (dtype, tolerance) in TYPES {
                     let tensor = |shape: &[usize], salt| there(&filled(shape, salt), dtype, device);
                     let (x, exact_x) = tensor(&[rows, n], 1);

@@ -106,12 +106,12 @@ pub fn layer_norm(
 /// # Errors
 /// When shapes do not fit.
 pub fn attention(tape: &Tape, q: &Value, k: &Value, v: &Value, heads: usize) -> Result<Value> {
-    let o = attend::forward(q.tensor(), k.tensor(), v.tensor(), heads)?;
+    let (o, kept) = attend::forward_kept(q.tensor(), k.tensor(), v.tensor(), heads)?;
     let slots = [q.slot(), k.slot(), v.slot()];
     let operands = [q, k, v].map(|value| value.tensor().clone());
     Ok(tape.record(o, &slots, move |gradient, to| {
         let [q, k, v] = &operands;
-        let gradients = attend::gradients(&gradient.contiguous()?, q, k, v, heads)?;
+        let gradients = attend::gradients_with(&kept, &gradient.contiguous()?, q, k, v, heads)?;
         to.add(slots[0], || Ok(gradients.q))?;
         to.add(slots[1], || Ok(gradients.k))?;
         to.add(slots[2], || Ok(gradients.v))
