@@ -20,6 +20,7 @@ pub mod concat;
 pub mod conv2d;
 pub mod device;
 pub mod ema;
+pub mod gather;
 pub mod geglu;
 pub mod group_norm;
 pub mod hopfield_energy;

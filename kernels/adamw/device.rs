@@ -1,6 +1,7 @@
 //! The step on a device: one launch.
 
 use super::{AdamW, Moments};
+use crate::gpu::rows::{pack_of_all, wide};
 use crate::gpu::{Argument::*, Grid, Source, dense, launch, source};
 use candle_core::{Result, Tensor};
 
@@ -35,7 +36,9 @@ pub(super) fn step(
         Float(1. - law.learning_rate * law.weight_decay),
         Float(law.epsilon),
     ];
-    launch(&KERNEL, "step", parameters.dtype(), Grid::of_elements(n), &arguments)
+    let pack = pack_of_all(&[parameters, m, v, gradients]);
+    let grid = Grid::of_elements(n.div_ceil(pack));
+    launch(&KERNEL, &wide("step", pack), parameters.dtype(), grid, &arguments)
 }
 
 #[cfg(test)]

@@ -94,9 +94,9 @@ impl Side<'_> {
     fn probabilities(&self, q: &Tensor, k: &Tensor) -> Result<Tensor> {
         let logits = self.similarities(q, k, self.sizes.scale())?;
         let p = fresh(logits.dims(), q.dtype(), q.device())?;
-        let keys = self.sizes.keys;
-        let arguments = [Read(&logits), Write(&p), Count(keys)];
-        launch(&KERNEL, "softmax", q.dtype(), Grid::of_rows(self.rows(), keys), &arguments)?;
+        let (rows, keys) = (self.rows(), self.sizes.keys);
+        let arguments = [Read(&logits), Write(&p), Count(rows), Count(keys)];
+        launch(&KERNEL, "softmax", q.dtype(), Grid::of_warps(rows), &arguments)?;
         Ok(p)
     }
 
@@ -177,10 +177,10 @@ fn gradients_in(
         side.spread(&dv, &p, d_o)?;
         let dp = side.similarities(d_o, v, 1.)?;
         let slope = fresh(dp.dims(), dtype, device)?;
-        let arguments =
-            [Read(&p), Read(&dp), Write(&slope), Count(sizes.keys), Float(sizes.scale())];
-        let grid = Grid::of_rows(side.rows(), sizes.keys);
-        launch(&KERNEL, "slope", dtype, grid, &arguments)?;
+        let operands = [Read(&p), Read(&dp), Write(&slope)];
+        let sizes_of = [Count(side.rows()), Count(sizes.keys), Float(sizes.scale())];
+        let arguments = [operands, sizes_of].concat();
+        launch(&KERNEL, "slope", dtype, Grid::of_warps(side.rows()), &arguments)?;
         side.gather(&dq, &slope, k)?;
         side.spread(&dk, &slope, q)?;
     }

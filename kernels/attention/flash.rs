@@ -1,7 +1,7 @@
 //! The law on tensor cores (flash.cuh): bfloat16 operands, heads of few channels, nothing of [queries, keys] in memory.
 
 use super::{Gradients, Sizes};
-use crate::gpu::{Argument, Argument::*, Grid, fresh, launch};
+use crate::gpu::{Argument, Argument::*, Grid, fresh, has_tensor_cores, launch};
 use candle_core::{DType, Result, Tensor};
 
 /// Most channels of a head: beyond them a thread's registers do not hold its sums.
@@ -12,14 +12,10 @@ const ROWS: usize = 64;
 /// Threads of a block.
 const THREADS: usize = 128;
 
-/// The least capability whose tensor cores know bfloat16.
-#[cfg(feature = "cuda")]
-const CAPABILITY: u32 = 80;
-
 /// Whether these kernels take the operands: their type and sizes, and rows that begin at a multiple of 16 bytes.
 pub(super) fn suits(operands: &[&Tensor], sizes: &Sizes) -> bool {
     let is_aligned = |x: &&Tensor| x.layout().start_offset().is_multiple_of(8);
-    is_built()
+    has_tensor_cores()
         && operands.iter().all(|x| x.dtype() == DType::BF16)
         && operands.iter().all(is_aligned)
         && sizes.depth <= DEEPEST
@@ -27,14 +23,6 @@ pub(super) fn suits(operands: &[&Tensor], sizes: &Sizes) -> bool {
         && sizes.batch * sizes.heads <= crate::gpu::MOST_IN_Y
         && sizes.keys > 0
         && sizes.depth > 0
-}
-
-/// Whether the kernels were compiled for a device that can run them.
-fn is_built() -> bool {
-    #[cfg(feature = "cuda")]
-    return env!("LETHE_CUDA_CAPABILITY").parse::<u32>().is_ok_and(|built| built >= CAPABILITY);
-    #[cfg(not(feature = "cuda"))]
-    true
 }
 
 impl Sizes {
@@ -170,7 +158,7 @@ mod tests {
             let sizes = Sizes { batch: 1, queries: 4, keys: 4, heads: 2, depth };
             suits(&[&x], &sizes)
         };
-        assert!(x(40, DType::BF16) == is_built());
+        assert!(x(40, DType::BF16) == has_tensor_cores());
         assert!(!x(40, DType::F32) && !x(36, DType::BF16) && !x(104, DType::BF16));
     }
 }

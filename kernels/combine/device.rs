@@ -1,5 +1,6 @@
 //! The law on a device.
 
+use crate::gpu::rows::{pack_of_all, wide};
 use crate::gpu::{Argument::*, Grid, Source, fresh, launch, source};
 use candle_core::{Result, Tensor};
 
@@ -13,6 +14,15 @@ pub(super) fn combine(x: &Tensor, a: &[f64], y: &Tensor, c: &[f64]) -> Result<Te
     let each = Length(n / a.len().max(1));
     let arguments = [Read(x), Read(y), Read(&factors), Write(&z), Length(n), each];
     launch(&KERNEL, "add", x.dtype(), Grid::of_elements(n), &arguments)?;
+    Ok(z)
+}
+
+pub(super) fn sum(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let z = fresh(x.dims(), x.dtype(), x.device())?;
+    let (n, pack) = (x.elem_count(), pack_of_all(&[x, y]));
+    let arguments = [Read(x), Read(y), Write(&z), Length(n)];
+    let grid = Grid::of_elements(n.div_ceil(pack));
+    launch(&KERNEL, &wide("sum", pack), x.dtype(), grid, &arguments)?;
     Ok(z)
 }
 
@@ -34,6 +44,8 @@ mod tests {
                 let exact = crate::combine::combine(&x64, &a, &y64, &c).unwrap();
                 assert!(distance(&found, &exact) <= tolerance, "{n} {dtype:?}");
                 same_in_any_order(|| vec![combine(&x, &a, &y, &c).unwrap()]);
+                let exact = (&x64 + &y64).unwrap();
+                assert!(distance(&sum(&x, &y).unwrap(), &exact) <= tolerance, "{n} {dtype:?}");
             }
         });
     }

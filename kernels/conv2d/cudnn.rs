@@ -15,7 +15,7 @@ use candle_core::cuda::DeviceId;
 use candle_core::cuda::cudarc::cudnn::CudnnError;
 use candle_core::cuda::cudarc::cudnn::result::{self as cudnn, get_version};
 use candle_core::cuda::cudarc::cudnn::sys;
-use candle_core::cuda::cudarc::driver::{CudaSlice, DevicePtrMut, DeviceSlice};
+use candle_core::cuda::cudarc::driver::{CudaSlice, DevicePtrMut};
 use candle_core::{CudaDevice, DType, Device, Error, Result, Tensor};
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -12,8 +12,10 @@
 
 use super::{Sizes, Window};
 use crate::gpu::product::{Matrix, Product};
-use crate::gpu::{Argument::*, Grid, Source, Unit, dense, fresh, launch, launch_units, source};
-use candle_core::{DType, Result, Tensor};
+use crate::gpu::{
+    Argument::*, Grid, Source, Unit, WARP, dense, fresh, launch, launch_units, source,
+};
+use candle_core::{DType, Result, Tensor, bail};
 
 const KERNEL: Source = source!("conv2d");
 
@@ -114,18 +116,39 @@ impl Sizes {
     }
 }
 
-/// [outer, rows, columns] → [outer, columns, rows].
-fn turned(from: &Tensor, [outer, rows, columns]: [usize; 3]) -> Result<Tensor> {
-    let to = fresh(&[outer, columns, rows], from.dtype(), from.device())?;
-    let all = outer * rows * columns;
-    let arguments = [Read(from), Write(&to), Count(all), Count(rows), Count(columns)];
-    launch(&KERNEL, "turn", from.dtype(), Grid::of_elements(all), &arguments)?;
+/// The short side of what is turned, at most; and numbers of a tile, as kernel.cu has it.
+const SHORT: usize = 64;
+const TILE: usize = 4096;
+
+/// [outer, rows, columns] → [outer, columns, rows], of which one is short.
+fn turned(from: &Tensor, sizes: [usize; 3], dtype: DType) -> Result<Tensor> {
+    let [outer, rows, columns] = sizes;
+    let to = fresh(&[outer, columns, rows], dtype, from.device())?;
+    let (short, long) = (rows.min(columns), rows.max(columns));
+    if short > SHORT {
+        bail!("conv2d: {rows} by {columns} numbers are turned in tiles of {SHORT} at most");
+    }
+    let each = TILE / short.max(1);
+    let grid = Grid { blocks: [long.div_ceil(each), outer], ..Grid::of_elements(1) };
+    let function = if from.dtype() == dtype { "turn" } else { "turn_sums" };
+    let arguments = [Read(from), Write(&to), Count(rows), Count(columns), Count(each)];
+    launch(&KERNEL, function, dtype, grid, &arguments)?;
+    Ok(to)
+}
+
+/// [rows, columns] → [columns, rows].
+fn transposed(from: &Tensor, rows: usize, columns: usize) -> Result<Tensor> {
+    let to = fresh(&[columns, rows], from.dtype(), from.device())?;
+    let blocks = [columns, rows].map(|n| n.div_ceil(WARP));
+    let arguments = [Read(from), Write(&to), Count(rows), Count(columns)];
+    let grid = Grid { blocks, ..Grid::of_elements(1) };
+    launch(&KERNEL, "transpose", from.dtype(), grid, &arguments)?;
     Ok(to)
 }
 
 /// [out, in, kernel, kernel] → [out, kernel · kernel, in], as rows of windows meet it.
 pub(super) fn channels_last(w: &Tensor, sizes: &Sizes) -> Result<Tensor> {
-    turned(w, [sizes.channels_out, sizes.channels_in, sizes.taps()])
+    turned(w, [sizes.channels_out, sizes.channels_in, sizes.taps()], w.dtype())
 }
 
 /// y where only the bias has been added; nothing yet where there is none.
@@ -133,17 +156,12 @@ pub(super) fn biased(x: &Tensor, bias: Option<&Tensor>, sizes: &Sizes) -> Result
     let y = fresh(&sizes.y_shape(), x.dtype(), x.device())?;
     if let Some(bias) = bias {
         dense("conv2d bias", bias)?;
-        let all = y.elem_count();
         let (pixels, per_example) = (sizes.output.0 * sizes.output.1, bias.rank() == 2);
-        let arguments = [
-            Read(bias),
-            Write(&y),
-            Count(all),
-            Count(pixels),
-            Count(sizes.channels_out),
-            Count(per_example.into()),
-        ];
-        launch(&KERNEL, "bias", x.dtype(), Grid::of_elements(all), &arguments)?;
+        let unit = Unit::of(&[bias, &y], &[sizes.channels_out]);
+        let (all, units) = (unit.count(y.elem_count()), unit.count(sizes.channels_out));
+        let counts = [all, pixels, units, per_example.into()].map(Count);
+        let arguments = [&[Read(bias), Write(&y)][..], &counts].concat();
+        launch_units(&KERNEL, "bias", unit, Grid::of_elements(all), &arguments)?;
     }
     Ok(y)
 }
@@ -202,7 +220,7 @@ fn input_gradient_in(dy: &Tensor, w: &Tensor, sizes: &Sizes, bytes: usize) -> Re
         Product::new(to, dy, w, [sizes.pixels_in(), depth, n]).run()?;
     } else if window.stride == 1 && window.before < window.kernel {
         // dx is dy correlated with the weights from the other side.
-        let w = turned(w, [1, n, depth * sizes.taps()])?; // [in, kernel², out]
+        let w = transposed(w, n, depth * sizes.taps())?; // [in, kernel², out]
         let windows = Windows {
             input: sizes.output,
             output: sizes.input,
@@ -281,13 +299,8 @@ fn weight_gradient_in(x: &Tensor, dy: &Tensor, sizes: &Sizes, bytes: usize) -> R
 
 /// [out, kernel · kernel, in] of any type → [out, in, kernel, kernel] in `dtype`.
 pub(super) fn weights_first(sums: &Tensor, sizes: &Sizes, dtype: DType) -> Result<Tensor> {
-    let dw = fresh(&sizes.w_shape(), dtype, sums.device())?;
-    let all = dw.elem_count();
-    let (rows, columns) = (Count(sizes.taps()), Count(sizes.channels_in));
-    let arguments = [Read(sums), Write(&dw), Count(all), rows, columns];
-    let function = if sums.dtype() == DType::F32 { "turn_sums" } else { "turn" };
-    launch(&KERNEL, function, dtype, Grid::of_elements(all), &arguments)?;
-    Ok(dw)
+    let dw = turned(sums, [sizes.channels_out, sizes.taps(), sizes.channels_in], dtype)?;
+    dw.reshape(&sizes.w_shape()[..])
 }
 
 #[cfg(test)]

@@ -49,20 +49,56 @@ __device__ void fold(const float *rows, T *dx, unsigned first, unsigned height, 
     }
 }
 
-// from [outer, rows, columns] -> to [outer, columns, rows]; a thread for each element, in the order of `to`.
+// Numbers of a tile that is turned in shared memory.
+static const unsigned TILE = 4096;
+
+// from [outer, rows, columns] -> to [outer, columns, rows], through shared memory, so that both sides are met in order;
+// grid (tiles of an outer index, outer). A tile has all of the shorter side (`rows` or `columns`), 64 at most, and `each` of
+// the longer one.
 template <class From, class To>
-__device__ void turn(const From *from, To *to, unsigned all, unsigned rows, unsigned columns) {
-    unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= all) return;
-    unsigned r = i % rows, c = i / rows % columns, o = i / rows / columns;
-    to[i] = narrow<To>(wide(from[((length_t)o * rows + r) * columns + c]));
+__device__ void turn(const From *from, To *to, unsigned rows, unsigned columns, unsigned each) {
+    SHARED(float, tile, TILE);
+    length_t outer = (length_t)blockIdx.y * rows * columns;
+    unsigned first = blockIdx.x * each;
+    from += outer;
+    to += outer;
+    if (columns < rows) { // as weights lie in files: a run of rows lies in one piece
+        unsigned count = first + each < rows ? each : rows - first;
+        for (unsigned i = threadIdx.x; i < count * columns; i += blockDim.x)
+            tile[i] = wide(from[(length_t)first * columns + i]);
+        __syncthreads();
+        for (unsigned c = 0; c < columns; c++)
+            for (unsigned r = threadIdx.x; r < count; r += blockDim.x)
+                to[(length_t)c * rows + first + r] = narrow<To>(tile[r * columns + c]);
+    } else { // the way back
+        unsigned count = first + each < columns ? each : columns - first;
+        for (unsigned r = 0; r < rows; r++)
+            for (unsigned c = threadIdx.x; c < count; c += blockDim.x)
+                tile[c * rows + r] = wide(from[(length_t)r * columns + first + c]);
+        __syncthreads();
+        for (unsigned i = threadIdx.x; i < count * rows; i += blockDim.x)
+            to[(length_t)first * rows + i] = narrow<To>(tile[i]);
+    }
 }
 
-// y [batch, pixels, channels] <- bias [channels], or [batch, channels] where `per_example`.
-template <class T>
-__device__ void bias(const T *bias, T *y, unsigned all, unsigned pixels, unsigned channels, unsigned per_example) {
+// The same where neither side is short: tiles of 32 x 32; grid (tiles of columns, tiles of rows), one outer index.
+template <class T> __device__ void transpose(const T *from, T *to, unsigned rows, unsigned columns) {
+    SHARED(float, tile, WARP * (WARP + 1)); // a row more, so that no bank is met twice
+    unsigned column = blockIdx.x * WARP, row = blockIdx.y * WARP, lane = threadIdx.x % WARP, step = blockDim.x / WARP;
+    for (unsigned r = threadIdx.x / WARP; r < WARP; r += step)
+        if (row + r < rows && column + lane < columns)
+            tile[r * (WARP + 1) + lane] = wide(from[(length_t)(row + r) * columns + column + lane]);
+    __syncthreads();
+    for (unsigned c = threadIdx.x / WARP; c < WARP; c += step)
+        if (column + c < columns && row + lane < rows)
+            to[(length_t)(column + c) * rows + row + lane] = narrow<T>(tile[lane * (WARP + 1) + c]);
+}
+
+// y [batch, pixels, units] <- bias [units], or [batch, units] where `per_example`; a thread for each unit of y.
+template <class Unit>
+__device__ void bias(const Unit *bias, Unit *y, unsigned all, unsigned pixels, unsigned units, unsigned per_example) {
     unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < all) y[i] = bias[(per_example ? i / channels / pixels * channels : 0) + i % channels];
+    if (i < all) y[i] = bias[(per_example ? i / units / pixels * units : 0) + i % units];
 }
 
 } // namespace conv2d
@@ -73,6 +109,10 @@ __device__ void bias(const T *bias, T *y, unsigned all, unsigned pixels, unsigne
            unsigned before, unsigned flipped) {                                                                        \
         conv2d::unfold<Unit>(x, rows, first, height, width, height_out, width_out, units, kernel, stride, before,      \
                              flipped);                                                                                 \
+    }                                                                                                                  \
+    KERNEL(conv2d_bias_##suffix, const Unit *bias, Unit *y, unsigned all, unsigned pixels, unsigned units,             \
+           unsigned per_example) {                                                                                     \
+        conv2d::bias<Unit>(bias, y, all, pixels, units, per_example);                                                  \
     }
 FOR_EACH_UNIT(KERNELS)
 #undef KERNELS
@@ -83,15 +123,14 @@ FOR_EACH_UNIT(KERNELS)
            unsigned before) {                                                                                          \
         conv2d::fold<T>(rows, dx, first, height, width, height_out, width_out, channels, kernel, stride, before);      \
     }                                                                                                                  \
-    KERNEL(conv2d_turn_##suffix, const T *from, T *to, unsigned all, unsigned rows, unsigned columns) {                \
-        conv2d::turn<T, T>(from, to, all, rows, columns);                                                              \
+    KERNEL(conv2d_turn_##suffix, const T *from, T *to, unsigned rows, unsigned columns, unsigned each) {               \
+        conv2d::turn<T, T>(from, to, rows, columns, each);                                                             \
     }                                                                                                                  \
-    KERNEL(conv2d_turn_sums_##suffix, const float *from, T *to, unsigned all, unsigned rows, unsigned columns) {       \
-        conv2d::turn<float, T>(from, to, all, rows, columns);                                                          \
+    KERNEL(conv2d_turn_sums_##suffix, const float *from, T *to, unsigned rows, unsigned columns, unsigned each) {      \
+        conv2d::turn<float, T>(from, to, rows, columns, each);                                                         \
     }                                                                                                                  \
-    KERNEL(conv2d_bias_##suffix, const T *bias, T *y, unsigned all, unsigned pixels, unsigned channels,                \
-           unsigned per_example) {                                                                                     \
-        conv2d::bias<T>(bias, y, all, pixels, channels, per_example);                                                  \
+    KERNEL(conv2d_transpose_##suffix, const T *from, T *to, unsigned rows, unsigned columns) {                         \
+        conv2d::transpose<T>(from, to, rows, columns);                                                                 \
     }
 FOR_EACH_TYPE(KERNELS)
 #undef KERNELS

@@ -1,5 +1,6 @@
 //! The moving average and the norm on a device.
 
+use crate::gpu::rows::{pack_of_all, wide};
 use crate::gpu::{Argument::*, Grid, Source, dense, fresh, launch, source};
 use candle_core::{DType, Result, Tensor};
 
@@ -12,19 +13,27 @@ pub(super) fn lerp(average: &Tensor, x: &Tensor, weight: f64, scale: f64) -> Res
     dense("moving average", average)?;
     dense("moving average", x)?;
     let n = average.elem_count();
+    let pack = pack_of_all(&[average, x]);
     let arguments = [Write(average), Read(x), Length(n), Float(weight), Float(scale)];
-    launch(&KERNEL, "lerp", average.dtype(), Grid::of_elements(n), &arguments)
+    launch(
+        &KERNEL,
+        &wide("lerp", pack),
+        average.dtype(),
+        Grid::of_elements(n.div_ceil(pack)),
+        &arguments,
+    )
 }
 
 /// √Σ x²: the one number that the host waits for.
 pub(super) fn norm(x: &Tensor) -> Result<f64> {
     dense("norm", x)?;
     let n = x.elem_count();
-    let grid = Grid::of_elements(n);
+    let pack = pack_of_all(&[x]);
+    let grid = Grid::of_elements(n.div_ceil(pack));
     let blocks = grid.blocks[0].clamp(1, BLOCKS);
     let sums = fresh(&[blocks], DType::F64, x.device())?;
     let grid = Grid { blocks: [blocks, 1], ..grid };
-    launch(&KERNEL, "squares", x.dtype(), grid, &[Read(x), Write(&sums), Length(n)])?;
+    launch(&KERNEL, &wide("squares", pack), x.dtype(), grid, &[Read(x), Write(&sums), Length(n)])?;
     let sum = fresh(&[1], DType::F64, x.device())?;
     let arguments = [Read(&sums), Write(&sum), Count(blocks)];
     launch(&KERNEL, "total", DType::F32, Grid::of_rows(1, blocks), &arguments)?;
@@ -39,7 +48,7 @@ mod tests {
     #[test]
     fn the_average_and_the_norm_are_those_of_the_processor() {
         on_devices(|device| {
-            for n in SIZES.into_iter().chain([300_000]) {
+            for n in SIZES.into_iter().chain([300_000, 1_500_000]) {
                 let (start, x) = (f32(&filled(&[n], 1)), f32(&filled(&[n], 2)));
                 let average = start.copy().unwrap();
                 crate::ema::lerp(&average, &x, 0.3, 2.).unwrap();

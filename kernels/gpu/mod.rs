@@ -237,6 +237,14 @@ fn kind(argument: &Argument) -> char {
     }
 }
 
+/// Whether the kernels were compiled for devices whose tensor cores know bfloat16 and TF32.
+pub(crate) fn has_tensor_cores() -> bool {
+    #[cfg(feature = "cuda")]
+    return env!("LETHE_CUDA_CAPABILITY").parse::<u32>().is_ok_and(|built| built >= 80);
+    #[cfg(not(feature = "cuda"))]
+    true
+}
+
 /// A tensor whose elements a kernel will write, every one.
 ///
 /// # Errors

@@ -73,6 +73,11 @@ pub(crate) fn pack(tensors: &[&Tensor], channels: usize) -> usize {
     if begins.chain([channels]).all(|n| n.is_multiple_of(pack)) { pack } else { 1 }
 }
 
+/// The same where all the tensors' elements are one row, whose last pack may be shorter.
+pub(crate) fn pack_of_all(tensors: &[&Tensor]) -> usize {
+    pack(tensors, 0)
+}
+
 /// A kernel's name for packs of this size.
 pub(crate) fn wide(name: &str, pack: usize) -> String {
     if pack > 1 { format!("{name}_wide") } else { name.to_string() }

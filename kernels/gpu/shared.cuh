@@ -137,6 +137,17 @@ template <unsigned V, class T> __device__ __forceinline__ void write(T *to, cons
     ((Pack<T, V> *)to)->take(x);
 }
 
+// The same where only `left` numbers are there, if fewer; the others are zero, and not written.
+template <unsigned V, class T> __device__ __forceinline__ void read(const T *from, float (&x)[V], length_t left) {
+    if (left >= V) return read<V>(from, x);
+    for (unsigned v = 0; v < V; v++) x[v] = v < left ? wide(from[v]) : 0.f;
+}
+template <unsigned V, class T> __device__ __forceinline__ void write(T *to, const float (&x)[V], length_t left) {
+    if (left >= V) return write<V>(to, x);
+    for (unsigned v = 0; v < V; v++)
+        if (v < left) to[v] = narrow<T>(x[v]);
+}
+
 // 1 / (1 + e^-z); the quotient is within two units of its last place, and takes no branch.
 __device__ __forceinline__ float sigmoid(float z) { return __fdividef(1.f, 1.f + expf(-z)); }
 

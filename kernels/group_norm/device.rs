@@ -1,6 +1,6 @@
 //! The law on a device: moments of runs of pixels, put together, then one pass over the elements.
 
-use super::{Activation, Gradients, GroupNorm, Sizes};
+use super::{Activation, Gradients, GroupNorm, Kept, Sizes};
 use crate::gpu::rows::{Runs, combine};
 use crate::gpu::{Argument, Argument::*, Grid, Source, dense, fresh, launch, source};
 use candle_core::{DType, Result, Tensor};
@@ -66,34 +66,35 @@ pub(super) fn forward(
     x: &Tensor,
     gamma: &Tensor,
     beta: &Tensor,
-) -> Result<Tensor> {
+) -> Result<(Tensor, Kept)> {
     is_dense(&[("x", x), ("gamma", gamma), ("beta", beta)])?;
     let runs = Runs::of(&[x], [sizes.batch, sizes.pixels, sizes.channels]);
     let y = fresh(x.dims(), x.dtype(), x.device())?;
     if x.elem_count() == 0 {
-        return Ok(y);
+        return Ok((y, Kept::default()));
     }
     let statistics = statistics(norm, sizes, &runs, x)?;
     let operands = [Read(x), Read(gamma), Read(beta), Read(&statistics), Write(&y)];
     let arguments = [&operands[..], &shape(norm, sizes, &runs)].concat();
     launch(&KERNEL, &runs.function("normalise"), x.dtype(), runs.grid(), &arguments)?;
-    Ok(y)
+    Ok((y, Kept(Some(statistics))))
 }
 
 pub(super) fn gradients(
     norm: &GroupNorm,
     sizes: &Sizes,
-    dy: &Tensor,
-    x: &Tensor,
-    gamma: &Tensor,
-    beta: &Tensor,
+    kept: &Kept,
+    [dy, x, gamma, beta]: [&Tensor; 4],
 ) -> Result<Gradients> {
     is_dense(&[("dy", dy), ("x", x), ("gamma", gamma), ("beta", beta)])?;
     let (dtype, device) = (x.dtype(), x.device());
     let Sizes { batch, pixels, channels, groups, per_example } = *sizes;
     let runs = Runs::of(&[dy, x], [batch, pixels, channels]);
     let shape = shape(norm, sizes, &runs);
-    let statistics = statistics(norm, sizes, &runs, x)?;
+    let statistics = match &kept.0 {
+        Some(kept) => kept.clone(),
+        None => statistics(norm, sizes, &runs, x)?,
+    };
     let operands = [Read(dy), Read(x), Read(gamma), Read(beta), Read(&statistics)];
 
     let partial = fresh(&[2, batch, runs.runs, channels], DType::F32, device)?;

@@ -10,7 +10,7 @@
 //! | `gamma`, `beta` | [channels], or both [batch, channels]: a scale and shift from the time embedding |
 //!
 //! Each pass reads x once from memory and writes once: the limit is bandwidth, 8 bytes an element forward.
-//! The statistics are taken again in the backward pass rather than kept.
+//! In host memory the statistics are taken again in the backward pass rather than kept.
 
 mod composed;
 mod device;
@@ -53,6 +53,11 @@ pub struct Gradients {
     pub beta: Tensor,
 }
 
+/// What the backward pass takes over from the forward pass, where that saves work: on a device [batch, groups, 2], the mean
+/// and 1 / √(σ² + ε) of each group.
+#[derive(Clone, Debug, Default)]
+pub struct Kept(Option<Tensor>);
+
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
     batch: usize,
@@ -89,11 +94,26 @@ impl GroupNorm {
     /// # Errors
     /// When shapes, dtypes or devices do not fit, or an operand is not contiguous.
     pub fn forward(&self, x: &Tensor, gamma: &Tensor, beta: &Tensor) -> Result<Tensor> {
+        Ok(self.forward_kept(x, gamma, beta)?.0)
+    }
+
+    /// y, and what [`GroupNorm::gradients_with`] takes over.
+    ///
+    /// # Errors
+    /// As [`GroupNorm::forward`].
+    pub fn forward_kept(
+        &self,
+        x: &Tensor,
+        gamma: &Tensor,
+        beta: &Tensor,
+    ) -> Result<(Tensor, Kept)> {
         let sizes = self.sizes(x, gamma, beta)?;
         let route = route("group norm", &[x, gamma, beta])?;
         match route {
             Route::Cuda => return device::forward(self, &sizes, x, gamma, beta),
-            Route::Composed => return composed::forward(self, x, gamma, beta),
+            Route::Composed => {
+                return Ok((composed::forward(self, x, gamma, beta)?, Kept::default()));
+            }
             Route::Fast | Route::Reference => {}
         }
         let shape = x.dims();
@@ -102,14 +122,15 @@ impl GroupNorm {
             View::of("group norm gamma", gamma)?,
             View::of("group norm beta", beta)?,
         );
-        match route {
+        let y = match route {
             Route::Fast => {
                 tensor(fast::forward(self, &sizes, x.f32()?, gamma.f32()?, beta.f32()?), shape)
             }
             _ => {
                 tensor(reference::forward(self, &sizes, x.f64()?, gamma.f64()?, beta.f64()?), shape)
             }
-        }
+        };
+        Ok((y?, Kept::default()))
     }
 
     /// The gradients of Σ dy · y.
@@ -118,6 +139,21 @@ impl GroupNorm {
     /// As [`GroupNorm::forward`].
     pub fn gradients(
         &self,
+        dy: &Tensor,
+        x: &Tensor,
+        gamma: &Tensor,
+        beta: &Tensor,
+    ) -> Result<Gradients> {
+        self.gradients_with(&Kept::default(), dy, x, gamma, beta)
+    }
+
+    /// The same, with what [`GroupNorm::forward_kept`] of the same operands left.
+    ///
+    /// # Errors
+    /// As [`GroupNorm::forward`].
+    pub fn gradients_with(
+        &self,
+        kept: &Kept,
         dy: &Tensor,
         x: &Tensor,
         gamma: &Tensor,
@@ -133,7 +169,7 @@ impl GroupNorm {
         }
         let route = route("group norm", &[dy, x, gamma, beta])?;
         match route {
-            Route::Cuda => return device::gradients(self, &sizes, dy, x, gamma, beta),
+            Route::Cuda => return device::gradients(self, &sizes, kept, [dy, x, gamma, beta]),
             Route::Composed => return composed::gradients(self, dy, x, gamma, beta),
             Route::Fast | Route::Reference => {}
         }

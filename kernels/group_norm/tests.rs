@@ -125,10 +125,11 @@ fn devices_compute_the_reference() {
                 };
                 let sizes = norm.sizes(&x, &gamma, &beta).unwrap();
                 let label = format!("{norm:?} {shape:?} {dtype:?} {per_example}");
-                let y = device::forward(&norm, &sizes, &x, &gamma, &beta).unwrap();
+                let (y, kept) = device::forward(&norm, &sizes, &x, &gamma, &beta).unwrap();
                 let exact = norm.forward(&x64, &gamma64, &beta64).unwrap();
                 assert!(distance(&y, &exact) <= tolerance, "{label}: {}", distance(&y, &exact));
-                let found = device::gradients(&norm, &sizes, &dy, &x, &gamma, &beta).unwrap();
+                let all = [&dy, &x, &gamma, &beta];
+                let found = device::gradients(&norm, &sizes, &kept, all).unwrap();
                 let exact = norm.gradients(&dy64, &x64, &gamma64, &beta64).unwrap();
                 let tolerance = 2. * tolerance;
                 let off = [
@@ -151,14 +152,15 @@ fn devices_keep_large_means_and_nan_and_the_order() {
         let (x, exact_x) = there(&x, DType::F32, device);
         let (gamma, exact_gamma) = there(&filled(&[8], 2), DType::F32, device);
         let sizes = norm.sizes(&x, &gamma, &gamma).unwrap();
-        let forward = |x: &Tensor| device::forward(&norm, &sizes, x, &gamma, &gamma).unwrap();
+        let forward = |x: &Tensor| device::forward(&norm, &sizes, x, &gamma, &gamma).unwrap().0;
         let exact = norm.forward(&exact_x, &exact_gamma, &exact_gamma).unwrap();
         assert!(distance(&forward(&x), &exact) <= 1e-3);
         let poisoned = (&x * f64::NAN).unwrap();
         let y = forward(&poisoned).flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert!(y.iter().all(|y| y.is_nan()));
         same_in_any_order(|| {
-            let found = device::gradients(&norm, &sizes, &x, &x, &gamma, &gamma).unwrap();
+            let (all, kept) = ([&x, &x, &gamma, &gamma], Kept::default());
+            let found = device::gradients(&norm, &sizes, &kept, all).unwrap();
             vec![forward(&x), found.x, found.gamma, found.beta]
         });
     });

@@ -3,7 +3,7 @@
 // The product of queries and patterns is the library's; here a block takes one query's row of the tile, finds its
 // largest logit, adds its weights, and raises what was gathered before to the same reference point. The letters are
 // those of streamed.rs: A = masses, T = total, S = excess, U = moment, M = largest. Sums are in 64 bits, exponentials
-// of differences in 32. The limit is the product; a tile is read three times and written twice.
+// of differences in 32. The limit is the product; a tile is read twice or, for distances, three times.
 #include "shared.cuh"
 
 namespace hopfield_energy {
@@ -45,7 +45,7 @@ __device__ void similarities(float *tile, const T *x, const T *patterns, double 
     }
 }
 
-// tile [queries, columns] becomes weights; sums [queries, 5] = M, A, T, S, U; retrieved [queries, d] shrinks along.
+// tile [queries, columns] becomes weights where something is retrieved; sums [queries, 5] = M, A, T, S, U; retrieved [queries, d] shrinks along.
 // Pointers begin at the tile's own queries and patterns, whose first has index `first`. `kept` is what retrieved holds:
 // 0 nothing is asked, 1 nothing yet, 2 what earlier tiles left.
 template <class T>
@@ -76,7 +76,7 @@ __device__ void merge(float *tile, const T *queries, const T *patterns, const do
     double mass = 0, total = 0, excess = 0, moment = 0;
     for (unsigned j = threadIdx.x; j < columns; j += blockDim.x) {
         if (is_empty || j == out) {
-            tile[j] = 0;
+            if (kept) tile[j] = 0;
             continue;
         }
         double own = weighted ? masses[j] : 1., shifted = beta * tile[j] - reference;
@@ -86,7 +86,7 @@ __device__ void merge(float *tile, const T *queries, const T *patterns, const do
         total += value;
         // Weights that vanished add nothing, and -inf * 0 must not become NaN.
         if (value > 0 || value != value) moment += value * (shifted + (weighted ? log(own) : 0.));
-        tile[j] = (float)value;
+        if (kept) tile[j] = (float)value;
     }
     mass = block_sum(mass);
     total = block_sum(total);

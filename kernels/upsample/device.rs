@@ -1,5 +1,6 @@
 //! The law on a device: a launch each way.
 
+use crate::gpu::rows::{pack, wide};
 use crate::gpu::{Argument::*, Grid, Source, Unit, dense, fresh, launch, launch_units, source};
 use candle_core::{Result, Tensor};
 
@@ -20,9 +21,10 @@ pub(super) fn gradient(dy: &Tensor, shape: &[usize; 4]) -> Result<Tensor> {
     dense("upsample dy", dy)?;
     let [_, _, width, channels] = *shape;
     let dx = fresh(shape, dy.dtype(), dy.device())?;
-    let all = dx.elem_count();
+    let (all, pack) = (dx.elem_count(), pack(&[dy], channels));
     let arguments = [Read(dy), Write(&dx), Count(all), Count(width), Count(channels)];
-    launch(&KERNEL, "gradient", dy.dtype(), Grid::of_elements(all), &arguments)?;
+    let grid = Grid::of_elements(all / pack);
+    launch(&KERNEL, &wide("gradient", pack), dy.dtype(), grid, &arguments)?;
     Ok(dx)
 }
 

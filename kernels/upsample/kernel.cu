@@ -15,23 +15,30 @@ __device__ void forward(const Unit *x, Unit *y, unsigned all, unsigned width, un
     y[i] = x[((length_t)(row / 2) * width + column / 2) * units + u];
 }
 
-// dx [batch, height, width, channels]; a thread for each element of dx.
-template <class T> __device__ void gradient(const T *dy, T *dx, unsigned all, unsigned width, unsigned channels) {
-    unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
+// dx [batch, height, width, channels]; a thread for each pack of dx.
+template <class T, unsigned V>
+__device__ void gradient(const T *dy, T *dx, unsigned all, unsigned width, unsigned channels) {
+    unsigned i = (blockIdx.x * blockDim.x + threadIdx.x) * V;
     if (i >= all) return;
     unsigned c = i % channels, pixel = i / channels, column = pixel % width, row = pixel / width;
     length_t below = (length_t)2 * width * channels;
     const T *upper = dy + (length_t)row * 2 * below + (length_t)column * 2 * channels + c, *lower = upper + below;
-    dx[i] = narrow<T>((wide(upper[0]) + wide(upper[channels])) + (wide(lower[0]) + wide(lower[channels])));
+    float a[V], b[V], left[V], right[V];
+    read<V>(upper, a);
+    read<V>(upper + channels, b);
+    read<V>(lower, left);
+    read<V>(lower + channels, right);
+    for (unsigned v = 0; v < V; v++) a[v] = (a[v] + b[v]) + (left[v] + right[v]);
+    write<V>(dx + i, a);
 }
 
 } // namespace upsample
 
-#define KERNELS(suffix, T)                                                                                             \
+#define KERNELS(suffix, T, V)                                                                                          \
     KERNEL(upsample_gradient_##suffix, const T *dy, T *dx, unsigned all, unsigned width, unsigned channels) {          \
-        upsample::gradient<T>(dy, dx, all, width, channels);                                                           \
+        upsample::gradient<T, V>(dy, dx, all, width, channels);                                                        \
     }
-FOR_EACH_TYPE(KERNELS)
+FOR_EACH_PACK(KERNELS)
 #undef KERNELS
 
 #define KERNELS(suffix, Unit)                                                                                          \

@@ -82,7 +82,7 @@ impl Collector {
         let gradient = gradient()?;
         let total = match self.0.remove(&node) {
             None => gradient,
-            Some(sum) => (sum + gradient)?,
+            Some(so_far) => lethe_kernels::combine::sum(&so_far, &gradient)?,
         };
         self.0.insert(node, total);
         Ok(())

@@ -6,7 +6,9 @@ use candle_core::{D, Result, Tensor};
 use lethe_candlex::tape::{Slot, Tape, Value};
 use lethe_kernels::conv2d::{self, Window};
 use lethe_kernels::group_norm::GroupNorm;
-use lethe_kernels::{attention as attend, concat, geglu, layer_norm, upsample as resample};
+use lethe_kernels::{
+    attention as attend, combine, concat, geglu, layer_norm, upsample as resample,
+};
 
 /// w ∗ x + bias, see [`lethe_kernels::conv2d`]; `bias` is [out] or [batch, out], if there is one.
 ///
@@ -66,12 +68,12 @@ pub fn group_norm(
     beta: &Value,
     norm: GroupNorm,
 ) -> Result<Value> {
-    let y = norm.forward(x.tensor(), gamma.tensor(), beta.tensor())?;
+    let (y, kept) = norm.forward_kept(x.tensor(), gamma.tensor(), beta.tensor())?;
     let slots = [x.slot(), gamma.slot(), beta.slot()];
     let operands = [x, gamma, beta].map(|value| value.tensor().clone());
     Ok(tape.record(y, &slots, move |dy, to| {
         let [x, gamma, beta] = &operands;
-        let gradients = norm.gradients(&dy.contiguous()?, x, gamma, beta)?;
+        let gradients = norm.gradients_with(&kept, &dy.contiguous()?, x, gamma, beta)?;
         to.add(slots[0], || Ok(gradients.x))?;
         to.add(slots[1], || Ok(gradients.gamma))?;
         to.add(slots[2], || Ok(gradients.beta))
@@ -124,7 +126,7 @@ pub fn attention(tape: &Tape, q: &Value, k: &Value, v: &Value, heads: usize) -> 
 /// When the shapes differ.
 pub fn add(tape: &Tape, a: &Value, b: &Value) -> Result<Value> {
     let slots = [a.slot(), b.slot()];
-    Ok(tape.record((a.tensor() + b.tensor())?, &slots, move |gradient, to| {
+    Ok(tape.record(combine::sum(a.tensor(), b.tensor())?, &slots, move |gradient, to| {
         to.add(slots[0], || Ok(gradient.clone()))?;
         to.add(slots[1], || Ok(gradient))
     }))

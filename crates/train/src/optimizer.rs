@@ -6,6 +6,7 @@ use lethe_candlex::params::{Declaration, Declarations, Init, ParamStore};
 use lethe_candlex::tape::Gradients;
 use lethe_kernels::adamw::{AdamW, Moments};
 use lethe_kernels::ema::norm;
+use lethe_kernels::gather::gather;
 
 /// torch's `clip_grad_norm_` divides by the norm plus this.
 const CLIP_EPSILON: f64 = 1e-6;
@@ -120,7 +121,6 @@ pub(crate) fn gathered(
         let expected = store.own().filter(|&index| store.is_trainable(index)).count();
         return Err(TrainError::NoGradient { expected, names });
     }
-    let flat = store.flat().zeros_like()?;
     let mut starts = Vec::with_capacity(store.len());
     let mut n = 0;
     for index in store.own() {
@@ -128,11 +128,9 @@ pub(crate) fn gathered(
         n += store.tensor(index).elem_count();
     }
     let first = store.own().start;
-    for (index, gradient) in gradients.into_parameters() {
-        if store.own().contains(&index) && gradient.elem_count() > 0 {
-            let own = gradient.flatten_all()?.to_dtype(flat.dtype())?;
-            flat.slice_set(&own, 0, starts[index - first])?;
-        }
-    }
-    Ok(flat)
+    let own = gradients.into_parameters();
+    let parts = own
+        .filter(|(index, _)| store.own().contains(index))
+        .map(|(index, gradient)| (starts[index - first], gradient));
+    Ok(gather(parts, n, store.flat().dtype(), store.flat().device())?)
 }
