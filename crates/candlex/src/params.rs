@@ -7,6 +7,7 @@
 
 use crate::rng::Seed;
 use candle_core::{DType, Device, Result, Tensor, bail};
+use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -108,10 +109,11 @@ impl ParamStore {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        let mut values = Values::with_capacity(declarations.n_elements(), dtype);
-        for declaration in declarations.as_slice() {
-            draw(declaration, seed, &mut values);
-        }
+        let declared = declarations.as_slice();
+        let values = match dtype {
+            DType::F64 => Values::Wide(drawn(declared, seed, |x| x)),
+            _ => Values::Narrow(drawn(declared, seed, |x| x as f32)),
+        };
         Self::from_values(declarations, values, dtype, device)
     }
 
@@ -290,48 +292,46 @@ pub enum Values {
 }
 
 impl Values {
-    /// Room for `n` numbers of a store of `dtype`.
-    pub fn with_capacity(n: usize, dtype: DType) -> Self {
-        match dtype {
-            DType::F64 => Self::Wide(Vec::with_capacity(n)),
-            _ => Self::Narrow(Vec::with_capacity(n)),
-        }
-    }
-
-    /// Adds a number.
-    pub fn push(&mut self, value: f64) {
-        match self {
-            Self::Narrow(values) => values.push(value as f32),
-            Self::Wide(values) => values.push(value),
-        }
-    }
-
-    /// Numbers so far.
-    pub fn len(&self) -> usize {
+    /// How many.
+    fn len(&self) -> usize {
         match self {
             Self::Narrow(values) => values.len(),
             Self::Wide(values) => values.len(),
         }
     }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
-fn draw(declaration: &Declaration, seed: Seed, values: &mut Values) {
-    let n: usize = declaration.shape.iter().product();
+/// The numbers of all parameters one after another, as many parameters at once as there are processors.
+fn drawn<T: Copy + Default + Send>(
+    declared: &[Declaration],
+    seed: Seed,
+    cast: impl Fn(f64) -> T + Sync,
+) -> Vec<T> {
+    let count = |declaration: &Declaration| declaration.shape.iter().product::<usize>();
+    let mut values = vec![T::default(); declared.iter().map(count).sum()];
+    let (mut rest, mut parts) = (&mut values[..], Vec::with_capacity(declared.len()));
+    for declaration in declared {
+        let (own, others) = rest.split_at_mut(count(declaration));
+        parts.push((declaration, own));
+        rest = others;
+    }
+    parts.into_par_iter().for_each(|(declaration, own)| draw(declaration, seed, own, &cast));
+    values
+}
+
+fn draw<T: Copy>(declaration: &Declaration, seed: Seed, values: &mut [T], cast: impl Fn(f64) -> T) {
     let mut draws = seed.stream(&format!("init {}", declaration.name)).at(0, 0);
     match declaration.init {
-        Init::Constant(value) => (0..n).for_each(|_| values.push(value)),
+        Init::Constant(value) => values.fill(cast(value)),
         Init::FanIn(fan_in) => {
             let bound = 1. / (fan_in as f64).sqrt();
-            (0..n).for_each(|_| values.push(bound * (2. * draws.uniform() - 1.)));
+            values.iter_mut().for_each(|x| *x = cast(bound * (2. * draws.uniform() - 1.)));
         }
         Init::Normal { deviation } => {
-            let pairs = (0..n.div_ceil(2)).flat_map(|_| draws.normal_pair());
-            pairs.take(n).for_each(|x| values.push(deviation * x));
+            for two in values.chunks_mut(2) {
+                let normal = draws.normal_pair().map(|x| cast(deviation * x));
+                two.copy_from_slice(&normal[..two.len()]);
+            }
         }
     }
 }
