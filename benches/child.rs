@@ -15,7 +15,7 @@ pub enum Racer<'a> {
 }
 
 /// Peak memory in MiB.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Memory {
     /// Of the whole process.
     pub peak: f64,

@@ -46,6 +46,12 @@ struct Arguments {
     /// A Python with torch, diffusers, peft and safetensors, to race against.
     #[arg(long, value_name = "PYTHON")]
     peer: Option<PathBuf>,
+    /// Of the peer's ways those whose name contains this, such as "eager" or "compile".
+    #[arg(long, default_value = "")]
+    ways: String,
+    /// Leaves there what both sides of each case share, and takes what lies there: ours is not run a second time. On a GPU.
+    #[arg(long, value_name = "FOLDER")]
+    keep: Option<PathBuf>,
     /// "cpu", or "cuda" with its own cases.
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -239,31 +245,39 @@ fn main() -> Result<()> {
     if chosen.is_empty() {
         bail!("--filter {}: expected a part of a case's name", arguments.filter);
     }
-    let folder = Folder::new()?;
+    if arguments.keep.is_some() && arguments.device == "cpu" {
+        bail!("--keep: on a processor all sides run in the same minutes, each time anew");
+    }
     println!("{}", table::heading(&arguments.device, threads, arguments.quick));
     for case in &chosen {
-        let racing = Racing { case, arguments: &arguments, threads, folder: &folder.0 };
-        for row in racing.run()? {
-            println!("{row}");
-        }
+        let folder = Folder::new(arguments.keep.as_deref(), case.name)?;
+        Racing { case, arguments: &arguments, threads, folder: &folder.path }.run()?;
     }
     Ok(())
 }
 
-/// A temporary folder, gone with this value.
-struct Folder(PathBuf);
+/// What the sides of a case share; gone with this value, unless it is to be kept.
+struct Folder {
+    path: PathBuf,
+    is_kept: bool,
+}
 
 impl Folder {
-    fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("lethe-pace-{}", std::process::id()));
+    fn new(keep: Option<&Path>, case: &str) -> Result<Self> {
+        let path = match keep {
+            Some(keep) => keep.join(case),
+            None => std::env::temp_dir().join(format!("lethe-pace-{}", std::process::id())),
+        };
         std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
-        Ok(Self(path))
+        Ok(Self { path, is_kept: keep.is_some() })
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        if !self.is_kept {
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
     }
 }
 
@@ -296,31 +310,24 @@ struct Racing<'a> {
 }
 
 impl Racing<'_> {
-    /// A row for ours alone or one for each peer.
-    fn run(&self) -> Result<Vec<Row>> {
-        let racers: Vec<Racer> = std::iter::once(self.ours())
-            .chain(self.layouts().map(|layout| self.peer(layout)))
-            .collect();
-        let (yards, sides) = match self.arguments.device.as_str() {
-            "cpu" => self.together(&racers)?,
+    /// Prints a row for ours alone or one for each peer.
+    fn run(&self) -> Result<()> {
+        match self.arguments.device.as_str() {
+            "cpu" => self.together(),
             // A device has the memory for one of them at a time, and gives all the same.
-            _ => self.one_by_one(&racers)?,
-        };
-        let mut sides = sides.into_iter();
-        let ours = sides.next().context("nobody ran")?;
-        let alone = Row::alone(self.case.name, self.case.giga_operations, ours, yards);
-        let rows: Vec<Row> =
-            self.layouts().zip(sides).map(|(layout, side)| alone.beside(layout, side)).collect();
-        Ok(if rows.is_empty() { vec![alone] } else { rows })
+            _ => self.one_by_one(),
+        }
     }
 
     fn ours(&self) -> Racer<'_> {
         Racer::Ours { case: self.case.name, quick: self.arguments.quick }
     }
 
-    fn layouts(&self) -> impl Iterator<Item = &'static str> + use<> {
-        let peers = self.case.work.peers(&self.arguments.device);
-        peers.iter().copied().take(if self.arguments.peer.is_some() { peers.len() } else { 0 })
+    /// The ways of the peer, if there is one.
+    fn layouts(&self) -> Vec<&'static str> {
+        let Arguments { peer, ways, device, .. } = self.arguments;
+        let all = peer.iter().flat_map(|_| self.case.work.peers(device));
+        all.copied().filter(|way| way.contains(ways.as_str())).collect()
     }
 
     fn peer(&self, layout: &'static str) -> Racer<'_> {
@@ -343,9 +350,11 @@ impl Racing<'_> {
     }
 
     /// The yardstick and every racer once a round.
-    fn together(&self, racers: &[Racer]) -> Result<(Vec<f64>, Vec<Side>)> {
+    fn together(&self) -> Result<()> {
+        let layouts = self.layouts();
+        let racers = std::iter::once(self.ours()).chain(layouts.iter().map(|way| self.peer(way)));
         let mut children =
-            racers.iter().map(|racer| self.start(racer)).collect::<Result<Vec<Child>>>()?;
+            racers.map(|racer| self.start(&racer)).collect::<Result<Vec<Child>>>()?;
         let mut yardstick = self.yardstick()?;
         let (mut yards, mut seconds) = (Vec::new(), vec![Vec::new(); children.len()]);
         for _ in 0..self.rounds() {
@@ -355,38 +364,53 @@ impl Racing<'_> {
             }
         }
         yardstick.finish()?;
-        let sides = seconds.into_iter().zip(children).map(|(s, child)| Ok((s, child.finish()?)));
-        Ok((yards, sides.collect::<Result<_>>()?))
+        let mut sides =
+            seconds.into_iter().zip(children).map(|(s, child)| Ok((s, child.finish()?)));
+        let ours = sides.next().context("nobody ran")??;
+        let alone = Row::alone(self.case.name, self.case.giga_operations, ours, yards);
+        let sides = sides.collect::<Result<Vec<Side>>>()?;
+        if sides.is_empty() {
+            println!("{alone}");
+        }
+        for (way, side) in layouts.iter().zip(sides) {
+            println!("{}", alone.beside(way, side));
+        }
+        Ok(())
     }
 
-    /// All rounds of one racer before the next begins; the yardstick first.
-    fn one_by_one(&self, racers: &[Racer]) -> Result<(Vec<f64>, Vec<Side>)> {
-        let device = &self.arguments.device;
-        let mut yardstick = self.yardstick()?;
-        let yards = vec![yardstick::giga_operations(device) / yardstick.round()?];
-        yardstick.finish()?;
-        let run = |racer: &Racer| -> Result<Side> {
-            let mut child = self.start(racer)?;
-            let seconds: Vec<f64> =
-                (0..self.rounds()).map(|_| child.round()).collect::<Result<_>>()?;
-            let memory = child.finish()?;
-            // Said at once: the next may take longer than there is time.
-            let who = match racer {
-                Racer::Ours { .. } => "ours",
-                Racer::Peer { layout, .. } => layout,
-            };
-            eprintln!("{}, {who}: {seconds:.4?} s, {:.0} MiB", self.case.name, memory.peak);
-            Ok((seconds, memory))
+    /// All rounds of one racer before the next begins; each is said at once, as the next may take longer than there is time.
+    fn one_by_one(&self) -> Result<()> {
+        let known = self.folder.join("ours.json");
+        let (yards, ours) = match std::fs::read_to_string(&known) {
+            Ok(text) => serde_json::from_str(&text).with_context(|| known.display().to_string())?,
+            Err(_) => {
+                let mut yardstick = self.yardstick()?;
+                let device = &self.arguments.device;
+                let yards = vec![yardstick::giga_operations(device) / yardstick.round()?];
+                yardstick.finish()?;
+                // Ours leaves what the peers compare with.
+                let found = (yards, self.side(&self.ours())?);
+                std::fs::write(&known, serde_json::to_string(&found)?)?;
+                found
+            }
         };
-        // Ours leaves what the peers compare with; a peer that fails leaves its line empty.
-        let nothing = || (Vec::new(), child::Memory { peak: f64::NAN, floor: f64::NAN });
-        let mut sides = vec![run(&racers[0])?];
-        for peer in &racers[1..] {
-            sides.push(run(peer).unwrap_or_else(|error| {
-                eprintln!("{}: {error:#}", self.case.name);
-                nothing()
-            }));
+        let alone = Row::alone(self.case.name, self.case.giga_operations, ours, yards);
+        if self.layouts().is_empty() {
+            println!("{alone}");
         }
-        Ok((yards, sides))
+        for way in self.layouts() {
+            match self.side(&self.peer(way)) {
+                Ok(side) => println!("{}", alone.beside(way, side)),
+                Err(error) => eprintln!("{}, {way}: {error:#}", self.case.name),
+            }
+        }
+        Ok(())
+    }
+
+    /// All rounds of one racer.
+    fn side(&self, racer: &Racer) -> Result<Side> {
+        let mut child = self.start(racer)?;
+        let seconds = (0..self.rounds()).map(|_| child.round()).collect::<Result<Vec<f64>>>()?;
+        Ok((seconds, child.finish()?))
     }
 }

@@ -338,6 +338,15 @@ mod tests {
                         let dw = weight_gradient_in(&x, &dy, &sizes, bytes).unwrap();
                         assert!(distance(&dw, &exact_dw) <= tolerance, "weights {label}");
                     }
+                    if cfg!(feature = "cudnn") {
+                        let label = format!("cuDNN {sizes:?} {dtype:?}");
+                        let y = forward(&x, &w, None, &sizes).unwrap();
+                        assert!(distance(&y, &exact_y) <= tolerance, "forward {label}");
+                        let dx = input_gradient(&dy, &w, &sizes).unwrap();
+                        assert!(distance(&dx, &exact_dx) <= tolerance, "input {label}");
+                        let dw = weight_gradient(&x, &dy, &sizes).unwrap();
+                        assert!(distance(&dw, &exact_dw) <= tolerance, "weights {label}");
+                    }
                     for (bias, exact_bias) in &biases {
                         let y = forward(&x, &w, Some(bias), &sizes).unwrap();
                         let exact =
@@ -345,6 +354,28 @@ mod tests {
                         // Sums in cuBLAS begin with the bias.
                         assert!(distance(&y, &exact.unwrap()) <= tolerance, "bias {sizes:?}");
                     }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_turned_lies_the_other_way() {
+        on_devices(|device| {
+            for (dtype, _) in TYPES {
+                for [outer, rows, columns] in
+                    [[1, 1, 1], [3, 1000, 9], [2, 9, 1000], [2, 64, 64], [4, 33, 31], [1, 5, 9000]]
+                {
+                    let (x, _) = there(&filled(&[outer, rows, columns], 1), dtype, device);
+                    let found = turned(&x, [outer, rows, columns], dtype).unwrap();
+                    let expected = x.transpose(1, 2).unwrap().contiguous().unwrap();
+                    assert!(distance(&found, &expected) <= 0., "{outer} {rows} {columns}");
+                }
+                for [rows, columns] in [[1, 1], [31, 33], [127, 1000], [70, 64]] {
+                    let (x, _) = there(&filled(&[rows, columns], 1), dtype, device);
+                    let found = transposed(&x, rows, columns).unwrap();
+                    let expected = x.t().unwrap().contiguous().unwrap();
+                    assert!(distance(&found, &expected) <= 0., "{rows} {columns}");
                 }
             }
         });
