@@ -1,6 +1,7 @@
 //! Reading and making tensors in host memory without copies.
 
 use candle_core::{CpuStorage, DType, Device, Result, Storage, StorageRef, Tensor, bail};
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// A contiguous tensor's elements in host memory, read-locked while the view lives.
@@ -46,6 +47,28 @@ impl<'a> View<'a> {
 /// A tensor in host memory that takes over `values`.
 pub(crate) fn tensor<T: candle_core::WithDType>(values: Vec<T>, shape: &[usize]) -> Result<Tensor> {
     Tensor::from_vec(values, shape, &Device::Cpu)
+}
+
+/// `n` numbers as `write` leaves them; to clear them first would be a pass through memory more, by one thread.
+///
+/// # Safety
+/// `write` writes every number of what it is given.
+pub(crate) unsafe fn written<T: Copy>(
+    n: usize,
+    write: impl FnOnce(&mut [MaybeUninit<T>]),
+) -> Vec<T> {
+    let mut values = Vec::with_capacity(n);
+    write(&mut values.spare_capacity_mut()[..n]);
+    // SAFETY: there is room for n, and the caller promises that all were written.
+    unsafe { values.set_len(n) };
+    values
+}
+
+/// Copies `from` to `to`, which is as long.
+pub(crate) fn copied<T: Copy>(to: &mut [MaybeUninit<T>], from: &[T]) {
+    for (to, &from) in to.iter_mut().zip(from) {
+        to.write(from);
+    }
 }
 
 /// `f` of the operands in 32 bits where they are halves, and its result as they are: sums of many halves lose all digits.

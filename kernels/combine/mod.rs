@@ -7,9 +7,10 @@
 
 mod device;
 
-use crate::view::{Route, View, route, tensor};
+use crate::view::{Route, View, route, tensor, written};
 use candle_core::{Device, Result, Tensor, WithDType, bail};
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// Elements that one task takes.
 const CHUNK: usize = 1 << 14;
@@ -61,18 +62,20 @@ pub fn sum(x: &Tensor, y: &Tensor) -> Result<Tensor> {
 
 fn added<T: WithDType>(x: &[T], a: &[T], y: &[T], c: &[T]) -> Vec<T> {
     let each = x.len() / a.len().max(1);
-    let mut z = vec![T::zero(); x.len()];
-    let of_example = |(b, z): (usize, &mut [T])| {
+    let of_example = |(b, z): (usize, &mut [MaybeUninit<T>])| {
         let (x, y) = (&x[b * each..][..each], &y[b * each..][..each]);
         let parts = z.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK).zip(y.par_chunks(CHUNK)));
         parts.for_each(|(z, (x, y))| {
             for (z, (x, y)) in z.iter_mut().zip(x.iter().zip(y)) {
-                *z = a[b] * *x + c[b] * *y;
+                z.write(a[b] * *x + c[b] * *y);
             }
         });
     };
-    z.par_chunks_mut(each.max(1)).enumerate().for_each(of_example);
-    z
+    let examples = |z: &mut [MaybeUninit<T>]| {
+        z.par_chunks_mut(each.max(1)).enumerate().for_each(of_example);
+    };
+    // SAFETY: x and y are as many examples as there are factors, and each number of one is written.
+    unsafe { written(x.len(), examples) }
 }
 
 /// candle's own way.

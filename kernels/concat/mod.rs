@@ -5,9 +5,10 @@
 
 mod device;
 
-use crate::view::{Route, View, route, tensor};
+use crate::view::{Route, View, copied, route, tensor, written};
 use candle_core::{D, Result, Tensor, WithDType, bail};
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// Pixels moved by one task.
 const BLOCK: usize = 1024;
@@ -21,6 +22,9 @@ pub fn forward(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (last, outer) = (a.rank() - 1, &a.dims()[..a.rank() - 1]);
     if b.rank() != a.rank() || &b.dims()[..last] != outer {
         bail!("concat: {:?} and {:?} differ before their channels", a.dims(), b.dims());
+    }
+    if n == 0 || m == 0 {
+        bail!("concat: expected channels on both sides, got {:?} and {:?}", a.dims(), b.dims());
     }
     let shape = [outer, &[n + m]].concat();
     let route = route("concat", &[a, b])?;
@@ -72,27 +76,32 @@ pub fn split(y: &Tensor, n: usize) -> Result<(Tensor, Tensor)> {
 }
 
 fn join<T: WithDType>(a: &[T], b: &[T], n: usize, m: usize) -> Vec<T> {
-    let mut y = vec![T::zero(); a.len() + b.len()];
-    let parts = a.par_chunks((BLOCK * n).max(1)).zip(b.par_chunks((BLOCK * m).max(1)));
-    y.par_chunks_mut((BLOCK * (n + m)).max(1)).zip(parts).for_each(|(y, (a, b))| {
+    let rows = |y: &mut [MaybeUninit<T>], (a, b): (&[T], &[T])| {
         for (y, (a, b)) in y.chunks_exact_mut(n + m).zip(a.chunks_exact(n).zip(b.chunks_exact(m))) {
-            y[..n].copy_from_slice(a);
-            y[n..].copy_from_slice(b);
+            copied(&mut y[..n], a);
+            copied(&mut y[n..], b);
         }
-    });
-    y
+    };
+    let blocks = |y: &mut [MaybeUninit<T>]| {
+        let parts = a.par_chunks((BLOCK * n).max(1)).zip(b.par_chunks((BLOCK * m).max(1)));
+        y.par_chunks_mut((BLOCK * (n + m)).max(1)).zip(parts).for_each(|(y, own)| rows(y, own));
+    };
+    // SAFETY: a and b are as many rows, each of which becomes one of y.
+    unsafe { written(a.len() + b.len(), blocks) }
 }
 
 fn cut<T: WithDType>(y: &[T], channels: usize, from: usize, count: usize) -> Vec<T> {
-    let mut part = vec![T::zero(); y.len() / channels.max(1) * count];
-    let blocks =
-        part.par_chunks_mut((BLOCK * count).max(1)).zip(y.par_chunks((BLOCK * channels).max(1)));
-    blocks.for_each(|(part, y)| {
+    let rows = |(part, y): (&mut [MaybeUninit<T>], &[T])| {
         for (part, y) in part.chunks_exact_mut(count.max(1)).zip(y.chunks_exact(channels)) {
-            part.copy_from_slice(&y[from..from + count]);
+            copied(part, &y[from..from + count]);
         }
-    });
-    part
+    };
+    let blocks = |part: &mut [MaybeUninit<T>]| {
+        let parts = part.par_chunks_mut((BLOCK * count).max(1));
+        parts.zip(y.par_chunks((BLOCK * channels).max(1))).for_each(rows);
+    };
+    // SAFETY: y is rows of `channels`, each of which gives the part one of `count`.
+    unsafe { written(y.len() / channels.max(1) * count, blocks) }
 }
 
 #[cfg(test)]

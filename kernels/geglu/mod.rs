@@ -12,9 +12,10 @@ mod device;
 
 use crate::elementary::exp;
 use crate::simd::{MulAdd, multiversion};
-use crate::view::{Route, View, in_full, route, tensor};
+use crate::view::{Route, View, in_full, route, tensor, written};
 use candle_core::{D, Result, Tensor, bail};
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// Rows done by one task.
 const BLOCK: usize = 64;
@@ -30,10 +31,13 @@ pub fn forward(x: &Tensor) -> Result<Tensor> {
         Route::Composed => in_full(&[x], |t| composed(&t[0])),
         Route::Fast => {
             let x = View::of("geglu x", x)?;
-            let mut y = vec![0.; x.f32()?.len() / 2];
-            let rows = x.f32()?.par_chunks(2 * n * BLOCK);
-            y.par_chunks_mut(n * BLOCK).zip(rows).for_each(|(y, x)| fast_rows(x, y, n));
-            tensor(y, &shape)
+            let x = x.f32()?;
+            let blocks = |y: &mut [MaybeUninit<f32>]| {
+                let rows = x.par_chunks(2 * n * BLOCK);
+                y.par_chunks_mut(n * BLOCK).zip(rows).for_each(|(y, x)| fast_rows(x, y, n));
+            };
+            // SAFETY: x is rows of 2n numbers, of each of which a block writes all n of y.
+            tensor(unsafe { written(x.len() / 2, blocks) }, &shape)
         }
         Route::Reference => {
             let x = View::of("geglu x", x)?;
@@ -59,13 +63,15 @@ pub fn gradient(dy: &Tensor, x: &Tensor) -> Result<Tensor> {
         Route::Composed => in_full(&[dy, x], |t| composed_gradient(&t[0], &t[1])),
         Route::Fast => {
             let (x_view, dy_view) = (View::of("geglu x", x)?, View::of("geglu dy", dy)?);
-            let mut dx = vec![0.; x.elem_count()];
-            let rows = x_view.f32()?.par_chunks(2 * n * BLOCK);
-            let rows = rows.zip(dy_view.f32()?.par_chunks(n * BLOCK));
-            dx.par_chunks_mut(2 * n * BLOCK)
-                .zip(rows)
-                .for_each(|(dx, (x, dy))| fast_gradient_rows(x, dy, dx, n));
-            tensor(dx, x.dims())
+            let (shape, x, dy) = (x.dims(), x_view.f32()?, dy_view.f32()?);
+            let blocks = |dx: &mut [MaybeUninit<f32>]| {
+                let rows = x.par_chunks(2 * n * BLOCK).zip(dy.par_chunks(n * BLOCK));
+                dx.par_chunks_mut(2 * n * BLOCK)
+                    .zip(rows)
+                    .for_each(|(dx, (x, dy))| fast_gradient_rows(x, dy, dx, n));
+            };
+            // SAFETY: x and dy are as many rows, of each of which a block writes all 2n of dx.
+            tensor(unsafe { written(x.len(), blocks) }, shape)
         }
         Route::Reference => {
             let (x_view, dy_view) = (View::of("geglu x", x)?, View::of("geglu dy", dy)?);
@@ -146,33 +152,38 @@ fn normal<M: MulAdd>(b: f32) -> (f32, f32) {
 }
 
 multiversion! {
-    fn fast_rows(x: &[f32], y: &mut [f32], n: usize) = fast_rows_body;
+    fn fast_rows(x: &[f32], y: &mut [MaybeUninit<f32>], n: usize) = fast_rows_body;
 }
 
 #[inline(always)]
-fn fast_rows_body<M: MulAdd, const L: usize>(x: &[f32], y: &mut [f32], n: usize) {
+fn fast_rows_body<M: MulAdd, const L: usize>(x: &[f32], y: &mut [MaybeUninit<f32>], n: usize) {
     for (x, y) in x.chunks_exact(2 * n).zip(y.chunks_exact_mut(n)) {
         let (a, b) = x.split_at(n);
         for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
-            *y = a * b * normal::<M>(b).0;
+            y.write(a * b * normal::<M>(b).0);
         }
     }
 }
 
 multiversion! {
-    fn fast_gradient_rows(x: &[f32], dy: &[f32], dx: &mut [f32], n: usize) = fast_gradient_body;
+    fn fast_gradient_rows(x: &[f32], dy: &[f32], dx: &mut [MaybeUninit<f32>], n: usize) = fast_gradient_body;
 }
 
 #[inline(always)]
-fn fast_gradient_body<M: MulAdd, const L: usize>(x: &[f32], dy: &[f32], dx: &mut [f32], n: usize) {
+fn fast_gradient_body<M: MulAdd, const L: usize>(
+    x: &[f32],
+    dy: &[f32],
+    dx: &mut [MaybeUninit<f32>],
+    n: usize,
+) {
     let rows = x.chunks_exact(2 * n).zip(dy.chunks_exact(n));
     for ((x, dy), dx) in rows.zip(dx.chunks_exact_mut(2 * n)) {
         let ((a, b), (da, db)) = (x.split_at(n), dx.split_at_mut(n));
         let operands = a.iter().zip(b).zip(dy);
         for (((&a, &b), &dy), (da, db)) in operands.zip(da.iter_mut().zip(db)) {
             let (phi, density) = normal::<M>(b);
-            *da = dy * b * phi;
-            *db = dy * a * M::mul_add(b, density, phi);
+            da.write(dy * b * phi);
+            db.write(dy * a * M::mul_add(b, density, phi));
         }
     }
 }

@@ -3,7 +3,9 @@
 use super::{Activation, GroupNorm, Sizes};
 use crate::elementary::sigmoid;
 use crate::simd::{MulAdd, multiversion};
+use crate::view::{copied, written};
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// Rows added in 32 bits before they join the 64-bit sums.
 const BLOCK: usize = 64;
@@ -26,8 +28,7 @@ pub(super) fn forward(
     beta: &[f32],
 ) -> Vec<f32> {
     let length = sizes.pixels * sizes.channels;
-    let mut y = vec![0.; x.len()];
-    y.par_chunks_mut(length.max(1)).enumerate().for_each(|(b, y)| {
+    let of_image = |(b, y): (usize, &mut [MaybeUninit<f32>])| {
         let x = &x[b * length..][..length];
         let own = example(sizes, b);
         let scales = Scales::of(norm, sizes, x, &gamma[own.clone()]);
@@ -41,8 +42,12 @@ pub(super) fn forward(
                 apply_silu(x, &scales, &beta[own.clone()], y);
             }),
         }
-    });
-    y
+    };
+    let images = |y: &mut [MaybeUninit<f32>]| {
+        y.par_chunks_mut(length.max(1)).enumerate().for_each(of_image);
+    };
+    // SAFETY: x is whole images of whole rows, of each of which every number is written.
+    unsafe { written(x.len(), images) }
 }
 
 pub(super) fn gradients(
@@ -54,17 +59,19 @@ pub(super) fn gradients(
     beta: &[f32],
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let length = sizes.pixels * sizes.channels;
-    let mut dx = vec![0.; x.len()];
-    let sums: Vec<Sums> = dx
-        .par_chunks_mut(length.max(1))
-        .enumerate()
-        .map(|(b, dx)| {
-            let (x, dy) = (&x[b * length..][..length], &dy[b * length..][..length]);
-            let own = example(sizes, b);
-            let scales = Scales::of(norm, sizes, x, &gamma[own.clone()]);
-            image_gradients(norm, sizes, dy, x, &gamma[own.clone()], &beta[own], &scales, dx)
-        })
-        .collect();
+    let of_image = |(b, dx): (usize, &mut [MaybeUninit<f32>])| {
+        let (x, dy) = (&x[b * length..][..length], &dy[b * length..][..length]);
+        let own = example(sizes, b);
+        let scales = Scales::of(norm, sizes, x, &gamma[own.clone()]);
+        let dx = slopes(norm, sizes, dy, x, &beta[own.clone()], &scales, dx);
+        image_gradients(sizes, x, &gamma[own], &scales, dx)
+    };
+    let mut sums: Vec<Sums> = Vec::new();
+    let images = |dx: &mut [MaybeUninit<f32>]| {
+        sums = dx.par_chunks_mut(length.max(1)).enumerate().map(of_image).collect();
+    };
+    // SAFETY: as in `forward`.
+    let dx = unsafe { written(x.len(), images) };
     let (mut dgamma, mut dbeta) = (vec![0f64; gamma.len()], vec![0f64; beta.len()]);
     for (b, sums) in sums.iter().enumerate() {
         let own = example(sizes, b);
@@ -113,24 +120,34 @@ struct Sums {
     normed: Vec<f64>,
 }
 
-#[allow(clippy::too_many_arguments)] // one image's slices of the eight operands
-fn image_gradients(
+/// dz of one image, which waits in dx until its sums are known.
+fn slopes<'a>(
     norm: &GroupNorm,
     sizes: &Sizes,
     dy: &[f32],
     x: &[f32],
-    gamma: &[f32],
     beta: &[f32],
     scales: &Scales,
-    dx: &mut [f32],
-) -> Sums {
-    // dz waits in dx until its sums are known.
+    dx: &'a mut [MaybeUninit<f32>],
+) -> &'a mut [f32] {
     match norm.activation {
-        Activation::Identity => dx.copy_from_slice(dy),
+        Activation::Identity => copied(dx, dy),
         Activation::Silu => in_blocks(sizes.channels, x, dy, dx, |x, dy, dx| {
             silu_slope(dy, x, scales, beta, dx);
         }),
     }
+    // SAFETY: an image is whole rows, of each of which every number was written.
+    unsafe { &mut *(std::ptr::from_mut(dx) as *mut [f32]) }
+}
+
+/// From dz in dx to dx, in place.
+fn image_gradients(
+    sizes: &Sizes,
+    x: &[f32],
+    gamma: &[f32],
+    scales: &Scales,
+    dx: &mut [f32],
+) -> Sums {
     let (plain, centred) =
         blocked(sizes.channels, dx, x, |dz, x, sums| products(dz, x, &scales.mean, sums));
     let normed: Vec<f64> =
@@ -175,12 +192,12 @@ fn blocked(
 }
 
 /// Calls `work` on blocks of the rows of x, another operand of the same shape, and y.
-fn in_blocks(
+fn in_blocks<T: Send>(
     channels: usize,
     x: &[f32],
     other: &[f32],
-    y: &mut [f32],
-    work: impl Fn(&[f32], &[f32], &mut [f32]) + Sync,
+    y: &mut [T],
+    work: impl Fn(&[f32], &[f32], &mut [T]) + Sync,
 ) {
     let block = BLOCK * channels.max(1);
     let rows = x.par_chunks(block).zip(other.par_chunks(block));
@@ -199,17 +216,17 @@ multiversion! {
 
 multiversion! {
     /// y = (x − μ) · scale + β.
-    fn apply(x: &[f32], scales: &Scales, beta: &[f32], y: &mut [f32]) = apply_body;
+    fn apply(x: &[f32], scales: &Scales, beta: &[f32], y: &mut [MaybeUninit<f32>]) = apply_body;
 }
 
 multiversion! {
     /// y = silu((x − μ) · scale + β).
-    fn apply_silu(x: &[f32], scales: &Scales, beta: &[f32], y: &mut [f32]) = apply_silu_body;
+    fn apply_silu(x: &[f32], scales: &Scales, beta: &[f32], y: &mut [MaybeUninit<f32>]) = apply_silu_body;
 }
 
 multiversion! {
     /// dz = dy · silu′(z).
-    fn silu_slope(dy: &[f32], x: &[f32], scales: &Scales, beta: &[f32], dz: &mut [f32]) = silu_slope_body;
+    fn silu_slope(dy: &[f32], x: &[f32], scales: &Scales, beta: &[f32], dz: &mut [MaybeUninit<f32>]) = silu_slope_body;
 }
 
 multiversion! {
@@ -244,27 +261,34 @@ fn products_body<M: MulAdd, const L: usize>(dz: &[f32], x: &[f32], mean: &[f32],
     }
 }
 
-/// Calls `row` on each pixel's (x, y) with the channel's μ, scale and β at hand.
+/// y = value(x − μ, scale, β, other), in each pixel's channels.
 #[inline(always)]
 fn for_each_row(
     x: &[f32],
+    other: &[f32],
     scales: &Scales,
     beta: &[f32],
-    y: &mut [f32],
+    y: &mut [MaybeUninit<f32>],
     value: impl Fn(f32, f32, f32, f32) -> f32,
 ) {
     let n = beta.len();
     let (mean, scale) = (&scales.mean[..n], &scales.scale[..n]);
-    for (x, y) in x.chunks_exact(n).zip(y.chunks_exact_mut(n)) {
+    let rows = x.chunks_exact(n).zip(other.chunks_exact(n));
+    for ((x, other), y) in rows.zip(y.chunks_exact_mut(n)) {
         for c in 0..n {
-            y[c] = value(x[c] - mean[c], scale[c], beta[c], y[c]);
+            y[c].write(value(x[c] - mean[c], scale[c], beta[c], other[c]));
         }
     }
 }
 
 #[inline(always)]
-fn apply_body<M: MulAdd, const L: usize>(x: &[f32], scales: &Scales, beta: &[f32], y: &mut [f32]) {
-    for_each_row(x, scales, beta, y, |d, scale, beta, _| M::mul_add(d, scale, beta));
+fn apply_body<M: MulAdd, const L: usize>(
+    x: &[f32],
+    scales: &Scales,
+    beta: &[f32],
+    y: &mut [MaybeUninit<f32>],
+) {
+    for_each_row(x, x, scales, beta, y, |d, scale, beta, _| M::mul_add(d, scale, beta));
 }
 
 #[inline(always)]
@@ -272,9 +296,9 @@ fn apply_silu_body<M: MulAdd, const L: usize>(
     x: &[f32],
     scales: &Scales,
     beta: &[f32],
-    y: &mut [f32],
+    y: &mut [MaybeUninit<f32>],
 ) {
-    for_each_row(x, scales, beta, y, |d, scale, beta, _| {
+    for_each_row(x, x, scales, beta, y, |d, scale, beta, _| {
         let z = M::mul_add(d, scale, beta);
         z * sigmoid::<M>(z)
     });
@@ -286,10 +310,9 @@ fn silu_slope_body<M: MulAdd, const L: usize>(
     x: &[f32],
     scales: &Scales,
     beta: &[f32],
-    dz: &mut [f32],
+    dz: &mut [MaybeUninit<f32>],
 ) {
-    dz.copy_from_slice(dy);
-    for_each_row(x, scales, beta, dz, |d, scale, beta, dy| {
+    for_each_row(x, dy, scales, beta, dz, |d, scale, beta, dy| {
         let z = M::mul_add(d, scale, beta);
         let sigmoid = sigmoid::<M>(z);
         dy * sigmoid * M::mul_add(z, 1. - sigmoid, 1.)

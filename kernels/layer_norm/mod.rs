@@ -15,9 +15,10 @@
 mod device;
 
 use crate::simd::{MulAdd, folded, multiversion};
-use crate::view::{Route, View, full, in_full, route, tensor};
+use crate::view::{Route, View, full, in_full, route, tensor, written};
 use candle_core::{D, Result, Tensor, bail};
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// Rows done by one task; their sums are added in 32 bits before they join the 64-bit ones.
 const BLOCK: usize = 32;
@@ -73,11 +74,13 @@ pub fn forward(x: &Tensor, gamma: &Tensor, beta: &Tensor, epsilon: f64) -> Resul
         return tensor(y.collect(), shape);
     }
     let (x, gamma, beta) = (x.f32()?, gamma.f32()?, beta.f32()?);
-    let mut y = vec![0.; x.len()];
-    y.par_chunks_mut(n * BLOCK)
-        .zip(x.par_chunks(n * BLOCK))
-        .for_each(|(y, x)| fast_rows(x, gamma, beta, epsilon as f32, y));
-    tensor(y, shape)
+    let blocks = |y: &mut [MaybeUninit<f32>]| {
+        y.par_chunks_mut(n * BLOCK)
+            .zip(x.par_chunks(n * BLOCK))
+            .for_each(|(y, x)| fast_rows(x, gamma, beta, epsilon as f32, y));
+    };
+    // SAFETY: x is rows of n numbers, of each of which a block writes every one.
+    tensor(unsafe { written(x.len(), blocks) }, shape)
 }
 
 /// The gradients of Σ dy · y.
@@ -184,18 +187,21 @@ fn fast_gradients(
     epsilon: f64,
     n: usize,
 ) -> (Vec<f32>, Vec<f64>) {
-    let mut dx = vec![0.; x.len()];
-    let blocks: Vec<Vec<f32>> = dx
-        .par_chunks_mut(n * BLOCK)
-        .zip(dy.par_chunks(n * BLOCK).zip(x.par_chunks(n * BLOCK)))
-        .map(|(dx, (dy, x))| {
+    let mut sums: Vec<Vec<f32>> = Vec::new();
+    let blocks = |dx: &mut [MaybeUninit<f32>]| {
+        let of_block = |dx: &mut [MaybeUninit<f32>], dy: &[f32], x: &[f32]| {
             let mut sums = vec![0.; 2 * n];
             fast_gradient_rows(dy, x, gamma, epsilon as f32, dx, &mut sums);
             sums
-        })
-        .collect();
+        };
+        let operands = dy.par_chunks(n * BLOCK).zip(x.par_chunks(n * BLOCK));
+        let blocks = dx.par_chunks_mut(n * BLOCK).zip(operands);
+        sums = blocks.map(|(dx, (dy, x))| of_block(dx, dy, x)).collect();
+    };
+    // SAFETY: x is rows of n numbers, of each of which a block writes every one.
+    let dx = unsafe { written(x.len(), blocks) };
     let mut totals = vec![0f64; 2 * n];
-    for sums in &blocks {
+    for sums in &sums {
         totals.iter_mut().zip(sums).for_each(|(total, &sum)| *total += f64::from(sum));
     }
     (dx, totals)
@@ -232,7 +238,7 @@ fn statistics(x: &[f32], epsilon: f32) -> (f32, f32) {
 }
 
 multiversion! {
-    fn fast_rows(x: &[f32], gamma: &[f32], beta: &[f32], epsilon: f32, y: &mut [f32]) = fast_rows_body;
+    fn fast_rows(x: &[f32], gamma: &[f32], beta: &[f32], epsilon: f32, y: &mut [MaybeUninit<f32>]) = fast_rows_body;
 }
 
 #[inline(always)]
@@ -241,21 +247,21 @@ fn fast_rows_body<M: MulAdd, const L: usize>(
     gamma: &[f32],
     beta: &[f32],
     epsilon: f32,
-    y: &mut [f32],
+    y: &mut [MaybeUninit<f32>],
 ) {
     let n = gamma.len();
     let beta = &beta[..n];
     for (x, y) in x.chunks_exact(n).zip(y.chunks_exact_mut(n)) {
         let (mean, rstd) = statistics(x, epsilon);
         for c in 0..n {
-            y[c] = M::mul_add((x[c] - mean) * rstd, gamma[c], beta[c]);
+            y[c].write(M::mul_add((x[c] - mean) * rstd, gamma[c], beta[c]));
         }
     }
 }
 
 multiversion! {
     /// dx, and onto `sums` [2, n] what these rows add to dγ and dβ.
-    fn fast_gradient_rows(dy: &[f32], x: &[f32], gamma: &[f32], epsilon: f32, dx: &mut [f32], sums: &mut [f32]) =
+    fn fast_gradient_rows(dy: &[f32], x: &[f32], gamma: &[f32], epsilon: f32, dx: &mut [MaybeUninit<f32>], sums: &mut [f32]) =
         fast_gradient_body;
 }
 
@@ -265,7 +271,7 @@ fn fast_gradient_body<M: MulAdd, const L: usize>(
     x: &[f32],
     gamma: &[f32],
     epsilon: f32,
-    dx: &mut [f32],
+    dx: &mut [MaybeUninit<f32>],
     sums: &mut [f32],
 ) {
     let n = gamma.len();
@@ -277,7 +283,7 @@ fn fast_gradient_body<M: MulAdd, const L: usize>(
         let along = sum(dy, gamma, x, |dy, gamma, x| dy * gamma * (x - mean)) * rstd / n as f32;
         for c in 0..n {
             let normed = (x[c] - mean) * rstd;
-            dx[c] = (M::mul_add(dy[c], gamma[c], -plain) - normed * along) * rstd;
+            dx[c].write((M::mul_add(dy[c], gamma[c], -plain) - normed * along) * rstd);
             dgamma[c] = M::mul_add(dy[c], normed, dgamma[c]);
             dbeta[c] += dy[c];
         }

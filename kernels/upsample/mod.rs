@@ -8,9 +8,10 @@
 
 mod device;
 
-use crate::view::{Route, View, route, tensor};
+use crate::view::{Route, View, copied, route, tensor, written};
 use candle_core::{Result, Tensor, WithDType, bail};
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// [batch, height, width, channels] → [batch, 2·height, 2·width, channels].
 ///
@@ -63,35 +64,43 @@ pub fn gradient(dy: &Tensor) -> Result<Tensor> {
 
 /// Each row of pixels becomes two rows in which each pixel stands twice.
 fn spread<T: WithDType>(x: &[T], width: usize, channels: usize) -> Vec<T> {
-    let mut y = vec![T::zero(); 4 * x.len()];
     let row = (width * channels).max(1);
-    y.par_chunks_mut(4 * row).zip(x.par_chunks(row)).for_each(|(y, x)| {
-        let (first, second) = y.split_at_mut(2 * row);
-        for (pair, pixel) in
-            first.chunks_exact_mut(2 * channels.max(1)).zip(x.chunks_exact(channels.max(1)))
-        {
-            pair[..channels].copy_from_slice(pixel);
-            pair[channels..].copy_from_slice(pixel);
+    let twice = |y: &mut [MaybeUninit<T>], x: &[T]| {
+        let pairs = y.chunks_exact_mut(2 * channels.max(1));
+        for (pair, pixel) in pairs.zip(x.chunks_exact(channels.max(1))) {
+            copied(&mut pair[..channels], pixel);
+            copied(&mut pair[channels..], pixel);
         }
-        second.copy_from_slice(first);
-    });
-    y
+    };
+    let rows = |y: &mut [MaybeUninit<T>]| {
+        y.par_chunks_mut(4 * row).zip(x.par_chunks(row)).for_each(|(y, x)| {
+            let (first, second) = y.split_at_mut(2 * row);
+            twice(first, x);
+            twice(second, x);
+        });
+    };
+    // SAFETY: x is rows of `row` numbers, each of which becomes two of twice as many.
+    unsafe { written(4 * x.len(), rows) }
 }
 
 /// Each pixel is the sum of the four that it became.
 fn gather<T: WithDType>(dy: &[T], width: usize, channels: usize) -> Vec<T> {
-    let mut dx = vec![T::zero(); dy.len() / 4];
     let row = (width * channels).max(1); // of dy; dx's rows are half as long
-    dx.par_chunks_mut((row / 2).max(1)).zip(dy.par_chunks(2 * row)).for_each(|(dx, dy)| {
+    let of_row = |(dx, dy): (&mut [MaybeUninit<T>], &[T])| {
         let (first, second) = dy.split_at(row);
         let pairs = first.chunks_exact(2 * channels).zip(second.chunks_exact(2 * channels));
         for (pixel, (upper, lower)) in dx.chunks_exact_mut(channels).zip(pairs) {
             for c in 0..channels {
-                pixel[c] = (upper[c] + upper[channels + c]) + (lower[c] + lower[channels + c]);
+                let upper = upper[c] + upper[channels + c];
+                pixel[c].write(upper + (lower[c] + lower[channels + c]));
             }
         }
-    });
-    dx
+    };
+    let rows = |dx: &mut [MaybeUninit<T>]| {
+        dx.par_chunks_mut((row / 2).max(1)).zip(dy.par_chunks(2 * row)).for_each(of_row);
+    };
+    // SAFETY: two rows of dy, of even width and height, become one of dx.
+    unsafe { written(dy.len() / 4, rows) }
 }
 
 #[cfg(test)]
