@@ -7,8 +7,11 @@ use std::path::Path;
 use toml::{Table, Value};
 
 /// Protocols that come with the program, by name.
-const BUILT_IN: [(&str, &str); 2] =
-    [("fashion", include_str!("fashion.toml")), ("latent", include_str!("latent.toml"))];
+const BUILT_IN: [(&str, &str); 3] = [
+    ("cifar10", include_str!("cifar10.toml")),
+    ("fashion", include_str!("fashion.toml")),
+    ("latent", include_str!("latent.toml")),
+];
 
 /// The built-in protocol called `name`.
 pub fn built_in(name: &str) -> Option<&'static str> {

@@ -66,7 +66,7 @@ pub fn complain(error: &anyhow::Error) {
 /// The protocol, and where it is computed.
 #[derive(Args)]
 pub struct Protocol {
-    /// A built-in protocol (fashion, latent) or a protocol file
+    /// A built-in protocol (fashion, latent, cifar10) or a protocol file
     #[arg(value_name = "PROTOCOL")]
     protocol: String,
     /// Override a field, such as --set training.steps=100; may be given several times
