@@ -72,12 +72,9 @@ pub fn serve(place: &Place, task: Task, size: Size, folder: &Path) -> Result<()>
     match task {
         Task::Load => load(place, size, folder),
         Task::Forward => forward(place, size, folder),
-        Task::Lora => Subject::adapted(place, size, folder)?.train(place),
-        Task::Full => Subject::whole(place, size, folder)?.train(place),
-        Task::Recomputed => {
-            let subject = Subject::whole(place, size, folder)?;
-            Subject { unet: subject.unet.recomputing(true), ..subject }.train(place)
-        }
+        Task::Lora => Subject::adapted(place, size, folder)?.train(place, false),
+        Task::Full => Subject::whole(place, size, folder)?.train(place, false),
+        Task::Recomputed => Subject::whole(place, size, folder)?.train(place, true),
     }
 }
 
@@ -181,7 +178,7 @@ impl Subject {
     }
 
     /// A round is one step of the trainer: latents to noise, forward, backward, clipping, AdamW, average.
-    fn train(self, place: &Place) -> Result<()> {
+    fn train(self, place: &Place, recompute: bool) -> Result<()> {
         let schedule = ScheduleSpec {
             schedule: ScheduleKind::ScaledLinear,
             beta_start: 0.00085,
@@ -194,7 +191,7 @@ impl Subject {
             weighting: Weighting::Uniform,
         };
         let (batch, precision) = (self.size.batch as u64, place.precision);
-        let spec = TrainingSpec { batch, precision, ..TrainingSpec::default() };
+        let spec = TrainingSpec { batch, precision, recompute, ..TrainingSpec::default() };
         let job = Job {
             network: &self.unet,
             process: &process,

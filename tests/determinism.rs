@@ -44,12 +44,13 @@ fn images() -> ImageSet {
 
 /// Everything that two training steps leave: weights, their average, both moments, losses and gradient norms.
 fn trained(seed: Seed) -> Vec<(String, Tensor)> {
-    trained_on(&Device::Cpu, Precision::F32, seed, true)
+    trained_on(&Device::Cpu, TrainingSpec { flip: true, ..TrainingSpec::default() }, seed)
 }
 
 /// Losses, gradient norms and the validation loss of two steps, one of them a number.
 pub(crate) fn figures(device: &Device, precision: Precision) -> Vec<(String, Tensor)> {
-    let mut all = trained_on(device, precision, Seed(5), false);
+    let spec = TrainingSpec { precision, ..TrainingSpec::default() };
+    let mut all = trained_on(device, spec, Seed(5));
     let figures = all.pop().unwrap().1.to_vec1::<f64>().unwrap();
     let one = |(k, figure)| (format!("figure {k}"), Tensor::new(&[figure], &Device::Cpu).unwrap());
     figures.into_iter().enumerate().map(one).collect()
@@ -60,12 +61,7 @@ pub(crate) fn patterns(ids: &[u64]) -> Tensor {
     Seed(5).stream("patterns").normal(0, ids, &[24], &Device::Cpu).unwrap()
 }
 
-fn trained_on(
-    device: &Device,
-    precision: Precision,
-    seed: Seed,
-    flip: bool,
-) -> Vec<(String, Tensor)> {
+fn trained_on(device: &Device, spec: TrainingSpec, seed: Seed) -> Vec<(String, Tensor)> {
     let (network, declarations) = UNet2d::new(&config()).unwrap();
     let store = ParamStore::initialised(&declarations, seed, DType::F32, device).unwrap();
     let process = Process {
@@ -73,7 +69,7 @@ fn trained_on(
         parameterization: Parameterization::Epsilon,
         weighting: Weighting::MinSnr(5.),
     };
-    let spec = TrainingSpec { flip, precision, warm_up: 1, ..Default::default() };
+    let spec = TrainingSpec { warm_up: 1, ..spec };
     let images = images();
     let inputs = Pixels { images: &images, is_conditional: false, device };
     let job =
@@ -92,6 +88,20 @@ fn trained_on(
     }
     all.push(("figures".into(), Tensor::new(figures, &Device::Cpu).unwrap()));
     all
+}
+
+/// What each block computes a second time is what it computed first, its dropout's masks as well; but sums of gradients may be
+/// taken in another order.
+#[test]
+fn recomputing_is_the_same_step() {
+    let figures = |recompute| {
+        let spec = TrainingSpec { recompute, ..TrainingSpec::default() };
+        let (_, figures) = trained_on(&Device::Cpu, spec, Seed(5)).pop().unwrap();
+        figures.to_vec1::<f64>().unwrap()
+    };
+    for (found, expected) in figures(true).into_iter().zip(figures(false)) {
+        assert!((found - expected).abs() <= 1e-5 * expected.abs(), "{found} {expected}");
+    }
 }
 
 /// Energies of more patterns than one block holds, and the temperature that they choose.

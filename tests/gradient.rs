@@ -163,7 +163,7 @@ fn faults_of(name: &str) -> Vec<String> {
         x: normal("x", &shape(read.config.in_channels), DType::F64),
         noise: normal("noise", &shape(read.config.out_channels), DType::F64),
         timesteps: &[3., 700.],
-        pass: Pass { condition, dropout: Some(key) },
+        pass: Pass { condition, dropout: Some(key), recomputes: false },
     };
     objective.faults()
 }

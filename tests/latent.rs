@@ -126,7 +126,7 @@ fn adapters_are_trained_alone_and_added_into_a_whole_model() {
     succeed(&mut run(&place, "base", &["training.steps=1", "training.later_steps=1"]));
     let model = format!("model.pretrained={}", place.path("base/model").display());
     // [latent.make] goes unused beside a model that is there.
-    let lora = ["latent.lora.rank=2", "latent.lora.alpha=4", "latent.recompute=true", &model];
+    let lora = ["latent.lora.rank=2", "latent.lora.alpha=4", "training.recompute=true", &model];
     succeed(&mut run(&place, "lora", &lora));
     let kept = checkpoint(&place.path("lora/seed-7/task-1"));
     let open = |path: &Path| WeightFile::open(path).unwrap();

@@ -13,7 +13,6 @@ use toml::{Table, Value};
 /// Fields that may change within a run.
 const MAY_CHANGE: [&str; 15] = [
     "data.path",
-    "latent.recompute",
     "probe.batch",
     "training.checkpoint_every",
     "training.clip",
@@ -23,6 +22,7 @@ const MAY_CHANGE: [&str; 15] = [
     "training.log_every",
     "training.parts",
     "training.precision",
+    "training.recompute",
     "training.validate_every",
     "training.validation_examples",
     "training.warm_up",

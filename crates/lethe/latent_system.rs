@@ -90,8 +90,7 @@ pub fn build(
 ) -> Result<System> {
     expect_unused(model)?;
     folder::expect_family(root)?;
-    let (config, unet, declared) = folder::read_unet_folder(&root.join("unet"))?;
-    let mut unet = unet.recomputing(spec.recompute);
+    let (config, mut unet, declared) = folder::read_unet_folder(&root.join("unet"))?;
     let encoder = vae::read(&root.join("vae"), DType::F32, device)?;
     let factor = encoder.config.factor();
     let reader = TextReader::open(root, device)?;

@@ -275,9 +275,10 @@ impl Plan {
 
 fn remedy(study: &Study) -> String {
     let mut remedies = vec!["raise training.parts", "lower training.batch or probe.batch"];
+    let is_recomputing = study.spec.training.recompute;
+    remedies.extend((!is_recomputing).then_some("set training.recompute = true"));
     if let Some(latent) = study.system.latent() {
         let spec = latent.spec();
-        remedies.extend((!spec.recompute).then_some("set latent.recompute = true"));
         remedies.extend(spec.lora.is_none().then_some("train adapters ([latent.lora])"));
     }
     remedies.extend(["take fewer probe.train_examples", "a smaller data.resolution"]);

@@ -147,12 +147,14 @@ pub struct Pass<'a> {
     pub condition: Condition<'a>,
     /// Where dropout masks come from; `None` outside training.
     pub dropout: Option<StepKey<'a>>,
+    /// Whether each block keeps its input alone for the backward pass, and computes the rest of it a second time.
+    pub recomputes: bool,
 }
 
 impl<'a> Pass<'a> {
-    /// A pass without dropout.
+    /// A pass without dropout, everything kept.
     pub fn plain(condition: Condition<'a>) -> Self {
-        Self { condition, dropout: None }
+        Self { condition, dropout: None, recomputes: false }
     }
 }
 

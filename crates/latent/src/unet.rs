@@ -24,6 +24,7 @@ use lethe_layers::activation::Activation;
 use lethe_layers::conv::Conv2d;
 use lethe_layers::norm::GroupNorm;
 use lethe_layers::operation;
+use lethe_layers::recomputed::recomputed;
 use lethe_layers::resnet_block::ResnetBlock;
 use lethe_layers::time_embedding::{Sinusoids, TimestepEmbedding};
 use lethe_layers::transformer::{Adapt, Transformer2d};
@@ -39,7 +40,6 @@ pub struct UNet2dCondition {
     up: Vec<Level>,
     conv_norm_out: GroupNorm,
     conv_out: Conv2d,
-    recomputes: bool,
 }
 
 /// The blocks of one level, on the way down or up.
@@ -79,12 +79,6 @@ impl UNet2dCondition {
     ) -> std::result::Result<(Self, Declarations), LatentError> {
         config.validate()?;
         Ok(Builder::new(config).build())
-    }
-
-    /// The same network, which in training keeps each block's input alone and computes the rest of it a second time.
-    #[must_use]
-    pub fn recomputing(self, recomputes: bool) -> Self {
-        Self { recomputes, ..self }
     }
 
     /// Gives every linear layer of the transformers the adapter that `adapt` says.
@@ -142,24 +136,9 @@ struct Walk<'a, 'b> {
 
 impl Walk<'_, '_> {
     fn unit(&self, unit: &Unit, x: &Value) -> Result<Value> {
-        let (time, context) = (&self.time, &self.context);
-        if !(self.recomputes && self.tape.is_recording()) {
-            return unit.forward(self.tape, x, time, context, self.dropout);
-        }
-        // The closure outlives this walk, so it owns the structure and what the masks are drawn from.
-        let unit = unit.clone();
-        let dropout = self.dropout.map(|key| (key, key.examples.to_vec()));
-        let (seed_task_step, examples) = dropout.map_or((None, Vec::new()), |(key, examples)| {
-            (Some((key.seed, key.task, key.step)), examples)
-        });
-        self.tape.recompute(&[x, time, context], move |tape, inputs| {
-            let dropout = seed_task_step.map(|(seed, task, step)| StepKey {
-                seed,
-                task,
-                step,
-                examples: &examples,
-            });
-            unit.forward(tape, &inputs[0], &inputs[1], &inputs[2], dropout)
+        let (inputs, unit) = ([x, &self.time, &self.context], unit.clone());
+        recomputed(self.tape, self.recomputes, &inputs, self.dropout, move |tape, t, dropout| {
+            unit.forward(tape, &t[0], &t[1], &t[2], dropout)
         })
     }
 
@@ -225,7 +204,7 @@ impl Network for UNet2dCondition {
             time: self.embed_time(tape, x.tensor(), timesteps)?,
             context: Value::constant(context(pass.condition, batch, x.tensor().dtype())?),
             dropout: pass.dropout,
-            recomputes: self.recomputes,
+            recomputes: pass.recomputes,
         };
         let mut x = self.conv_in.forward(tape, x)?;
         let mut skips = vec![x.clone()];

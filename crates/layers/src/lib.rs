@@ -11,6 +11,7 @@ pub mod dropout;
 pub mod norm;
 pub mod object;
 pub mod operation;
+pub mod recomputed;
 pub mod resnet_block;
 pub mod time_embedding;
 pub mod transformer;

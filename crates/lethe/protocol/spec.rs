@@ -148,8 +148,6 @@ pub struct LatentSpec {
     /// "sample" (default, as diffusers' scripts train): latents are drawn from the encoder's answer at every visit;
     /// "mean": they are its mean. What is measured is always the mean.
     pub posterior: Posterior,
-    /// Whether each block's inside is computed a second time in the backward pass: less memory, more time.
-    pub recompute: bool,
     /// Weight of classifier-free guidance in drawn images; 1 is none. Reconstructions are never guided.
     pub guidance: f64,
     /// Adapters that are trained instead of the whole U-Net.
@@ -181,7 +179,6 @@ impl Default for LatentSpec {
             templates: None,
             same_text: false,
             posterior: Posterior::Sample,
-            recompute: false,
             guidance: 7.5,
             lora: None,
             make: None,

@@ -18,6 +18,7 @@ use lethe_layers::attention::ImageAttention;
 use lethe_layers::conv::{Conv2d, Window};
 use lethe_layers::norm::{GroupNorm, NormSpec};
 use lethe_layers::operation;
+use lethe_layers::recomputed::recomputed;
 use lethe_layers::resnet_block::{Resize, ResnetBlock, ResnetSpec, TimeInjection};
 use lethe_layers::time_embedding::{Sinusoids, TimestepEmbedding};
 
@@ -337,12 +338,26 @@ struct Walk<'a, 'b> {
 
 impl Walk<'_, '_> {
     fn resnet(&self, block: &ResnetBlock, x: &Value) -> Result<Value> {
-        block.forward(self.tape, x, Some(&self.time), self.pass.dropout)
+        self.unit(block, None, x)
     }
 
     fn block(&self, level: &Level, i: usize, x: &Value) -> Result<Value> {
-        let x = self.resnet(&level.resnets[i], x)?;
-        level.attentions.get(i).map_or(Ok(x.clone()), |attention| attention.forward(self.tape, &x))
+        self.unit(&level.resnets[i], level.attentions.get(i), x)
+    }
+
+    /// A residual block and the attention behind it: what is recomputed as one.
+    fn unit(
+        &self,
+        block: &ResnetBlock,
+        attention: Option<&ImageAttention>,
+        x: &Value,
+    ) -> Result<Value> {
+        let (block, attention, Pass { dropout, recomputes, .. }) =
+            (block.clone(), attention.cloned(), *self.pass);
+        recomputed(self.tape, recomputes, &[x, &self.time], dropout, move |tape, t, dropout| {
+            let x = block.forward(tape, &t[0], Some(&t[1]), dropout)?;
+            attention.as_ref().map_or(Ok(x.clone()), |attention| attention.forward(tape, &x))
+        })
     }
 
     /// Adds every block's output to `skips`.
@@ -380,10 +395,7 @@ impl Walk<'_, '_> {
     }
 
     fn middle(&self, middle: &Middle, x: &Value) -> Result<Value> {
-        let mut x = self.resnet(&middle.first, x)?;
-        if let Some(attention) = &middle.attention {
-            x = attention.forward(self.tape, &x)?;
-        }
+        let x = self.unit(&middle.first, middle.attention.as_ref(), x)?;
         self.resnet(&middle.second, &x)
     }
 }

@@ -43,6 +43,9 @@ pub struct TrainingSpec {
     /// Into how many parts a batch is cut, whose gradients are taken one after another: less memory for activations,
     /// the same step but for rounding.
     pub parts: u64,
+    /// Whether each block of the network keeps its input alone for the backward pass and computes the rest of it a second
+    /// time: less memory, about a third more time, the same numbers.
+    pub recompute: bool,
     /// Numbers of the forward and backward pass: "f32" (default), "tf32" or "bf16" on a GPU. What is measured always is in f32.
     pub precision: Precision,
     /// AdamW's η at its height. Default 2e-4, Ho et al. 2020.
@@ -92,6 +95,7 @@ impl Default for TrainingSpec {
             later_steps: 20_000,
             batch: 128,
             parts: 1,
+            recompute: false,
             precision: Precision::F32,
             learning_rate: 2e-4,
             later_rate: 1.,

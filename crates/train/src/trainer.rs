@@ -277,7 +277,11 @@ impl<'a, N: Network> Trainer<'a, N> {
             examples: &noisy.keys[range.clone()],
         };
         let condition = noisy.told.condition();
-        let pass = Pass { condition: condition.of(range.clone()), dropout: Some(key) };
+        let pass = Pass {
+            condition: condition.of(range.clone()),
+            dropout: Some(key),
+            recomputes: job.spec.recompute,
+        };
         let _products = Tf32::held(job.spec.precision == Precision::Tf32);
         let working = match job.spec.precision {
             Precision::F32 | Precision::Tf32 => None,

@@ -61,7 +61,6 @@ impl<'a> Builder<'a> {
             up,
             conv_norm_out,
             conv_out,
-            recomputes: false,
         };
         (unet, self.declarations)
     }
