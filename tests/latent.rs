@@ -98,6 +98,23 @@ fn a_small_model_is_made_fine_tuned_and_measured_and_again_to_the_same_bytes() {
     let prompts = ["--prompt", "a photo of a Bag", "--count", "2", "--stages", "2"];
     succeed(lethe().arg("sample").arg("--model").arg(&kept).args(prompts).arg("--out").arg(&out));
     assert!(fs::read(&out).unwrap().starts_with(b"\x89PNG"));
+    let vae = place.path("a/model/vae/diffusion_pytorch_model.safetensors");
+    let weights = fs::read(&vae).unwrap();
+    let check = || {
+        let mut command = lethe();
+        command.args(["report", "check"]).arg(place.path("a"));
+        command
+    };
+    succeed(&mut check());
+    fs::write(&vae, &weights[1..]).unwrap();
+    fail(&mut check(), 77);
+    fs::remove_file(&vae).unwrap();
+    fail(&mut check(), 77);
+    fs::write(&vae, weights).unwrap();
+    // What lies where a model would be made is somebody's own.
+    fs::create_dir_all(place.path("own/model")).unwrap();
+    place.write("own/model/notes.txt", "mine");
+    assert!(fail(&mut run(&place, "own", &[]), 73).contains("own/model"));
     // Another folder, with the latents that the first run left in the cache.
     succeed(&mut run(&place, "b", &[]));
     assert_eq!(ledger, fs::read_to_string(place.path("b/ledger.jsonl")).unwrap());
@@ -249,6 +266,8 @@ fn a_model_that_does_not_fit_is_refused_by_name() {
     let place = Place::new();
     succeed(&mut run(&place, "base", &["training.steps=1", "training.later_steps=1"]));
     let model = place.path("base/model");
+    // It is changed on purpose below.
+    fs::remove_file(model.join("checkpoint.json")).unwrap();
     let pretrained = format!("model.pretrained={}", model.display());
     let refused = |assignments: &[&str], code: i32| {
         let all = [&[pretrained.as_str()][..], assignments].concat();

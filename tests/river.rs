@@ -416,11 +416,12 @@ fn the_reaches_of_the_river_work_alone() {
     for (task, extra) in [
         ("3", ["--arm", "top-energy", "--from", &first]),
         ("3", ["--arm", "none", "--from", &second]),
-        ("2", ["--seed", "8", "--from", &first]),
     ] {
         let words = fail(&mut train(task, &extra, "never"), 64);
         assert!(words.contains("--from: ") && words.contains("expected task"), "{words}");
     }
+    let words = fail(&mut train("2", &["--seed", "8", "--from", &first], "never"), 64);
+    assert!(words.contains("--seed: expected one of"), "{words}");
     let velocity = ["--from", &first, "--set", "diffusion.parameterization=velocity"];
     let words = fail(&mut train("2", &velocity, "never"), 64);
     assert!(words.contains("was trained for another process"), "{words}");
@@ -444,6 +445,11 @@ fn the_reaches_of_the_river_work_alone() {
             .arg(place.path("samples.png")),
     );
     assert!(fs::read(place.path("samples.png")).unwrap().starts_with(b"\x89PNG"));
+    for option in ["--prompt", "--negative-prompt", "--guidance"] {
+        let mut sample = lethe();
+        let words = fail(sample.arg("sample").arg(place.path("task-2")).args([option, "2"]), 64);
+        assert!(words.contains(option) && words.contains("told no texts"), "{words}");
+    }
     let output = succeed(lethe().args(["models", "verify", "--json"]).arg(place.path("task-2")));
     let finding: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(finding["kind"], "UNet2DModel");
@@ -532,6 +538,13 @@ fn energies_of_ones_own_arrays_are_written() {
     }
     let long = [&question[..], &["--updates", "99999999999999"]].concat();
     assert!(fail(&mut run(&long), 64).contains("--updates: expected at most"));
+    let name = place.path("").file_name().unwrap().to_string_lossy().into_owned();
+    let out = format!("../{name}/q.safetensors");
+    let mut same = lethe();
+    same.current_dir(place.path("")).args(["energy", "--queries", "q.safetensors"]).args(question);
+    same.args(["--patterns", "x.safetensors", "--out", &out]);
+    assert!(fail(&mut same, 64).contains("is an input"));
+    assert_eq!(fs::read(place.path("q.safetensors")).unwrap(), whole);
     let mut nowhere = lethe();
     nowhere.arg("energy").arg("--queries").arg(place.path("q.safetensors")).args(question);
     nowhere.arg("--patterns").arg(place.path("x.safetensors"));

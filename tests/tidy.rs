@@ -24,9 +24,11 @@ const LONG_FUNCTIONS: [(&str, &str, &str); 0] = [];
 /// `lethe doctor`, `report check` and edited protocols took 600.
 /// CUDA took 2,500: what launches the kernels of each operation, products, cuDNN, the emulation, and their build.
 /// Limits of the system, signals where nothing is kept, locks of single files and shelves of latents took 300.
-/// A thirtieth is left for mending what trials and the first GPU show.
+/// Tensor cores, noise and combinations on the device, packs of 16 bytes and blocks that are computed again took 1,700.
+/// Readers beside writers, folders of one work, lists that are held to, and signals before a run begins took 500.
+/// A fiftieth is left for mending what trials and the first GPU show.
 /// What needs more takes as much away, or raises this figure in a commit that says why.
-const BUDGET: usize = 52_000;
+const BUDGET: usize = 53_000;
 
 /// The folders at the root in which everything is ours.
 const OURS: [&str; 5] = ["benches", "crates", "kernels", "models", "tests"];

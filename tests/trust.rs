@@ -161,10 +161,12 @@ fn a_protocol_that_was_changed_in_the_run_is_no_edit() {
     fs::write(&path, text.replace("clip = 1.0", "clip = 3.0")).unwrap();
     let words = fail(&mut place.run(SMALL, "run", &[]), 77);
     assert!(words.contains("protocol.toml: it is not as it was written"), "{words}");
-    // Killed between its two first files, a run has no protocol yet that could be edited.
+    // Killed between its two first files, a run goes on; any other protocol there may be somebody's own.
     fs::create_dir(place.path("bare")).unwrap();
     fs::write(place.path("bare/protocol.toml"), text).unwrap();
-    succeed(&mut place.run(SMALL, "bare", &["training.steps=1"]));
+    let words = fail(&mut place.run(SMALL, "bare", &["training.steps=1"]), 73);
+    assert!(words.contains("it is there already"), "{words}");
+    succeed(&mut place.run(SMALL, "bare", &[]));
 }
 
 /// A model that is fine-tuned belongs to a run as its data do.
@@ -182,6 +184,9 @@ fn other_weights_do_not_go_on() {
     let weights = "unet/diffusion_pytorch_model.safetensors";
     let other = place.path("first/seed-7/none/task-2/step-00000002").join(weights);
     fs::copy(other, pretrained.join(weights)).unwrap();
+    let words = fail(&mut place.run(&start, "second", &[]), 77);
+    assert!(words.contains(weights) && words.contains("remove"), "{words}");
+    fs::remove_file(pretrained.join("checkpoint.json")).unwrap();
     let words = fail(&mut place.run(&start, "second", &[]), 77);
     assert!(words.contains("model that the run starts from has changed"), "{words}");
 }
@@ -213,7 +218,7 @@ fn what_another_run_wrote_does_not_go_on() {
     // A whole run is no folder for one of its tasks alone.
     let protocol = place.path("protocol.toml");
     let words = fail(lethe().arg("train").arg(protocol).arg("--out").arg(&run), 64);
-    assert!(words.contains("whole run"), "{words}");
+    assert!(words.contains("the folder of `lethe run`"), "{words}");
     succeed(&mut check(&run));
 }
 

@@ -46,8 +46,8 @@ fn end(size: usize) -> ! {
         // Standard error has no buffer, and numbers are written without one: nothing is allocated here.
         let _ = writeln!(
             std::io::stderr(),
-            "error: the system refused {size} bytes of memory; lower training.batch or probe.batch, raise training.parts, \
-             or give more (`lethe plan` says how much); what was committed stays, and the same command goes on"
+            "error: the system refused {size} bytes of memory; give more (`lethe plan` says how much a run takes), or ask for \
+             less at once: a smaller batch, fewer or smaller images; what was committed stays, and the same command goes on"
         );
     }
     signal_hook::low_level::exit(i32::from(Fault::Memory.code()))

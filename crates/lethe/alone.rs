@@ -1,10 +1,12 @@
 //! The reaches of the river alone: one task's training, one checkpoint's measurement.
 
 use crate::exit::{Fault, otherwise};
-use crate::interrupt::Interrupt;
+use crate::given;
+use crate::interrupt::{Interrupt, heed};
 use crate::learn::{Lesson, Of, Place, TaskState, Witness, result};
 use crate::measure::{Measuring, denoiser};
 use crate::meter::Meter;
+use crate::progress::Work;
 use crate::provenance;
 use crate::run::{begin, choose_temperatures, manifest, values};
 use crate::select::{Selecting, expect_measured, selection_work};
@@ -21,6 +23,9 @@ use lethe_pixel::folder;
 use lethe_train::{StepReport, Trainer, checkpoint};
 use std::path::{Path, PathBuf};
 
+/// The one stage of a checkpoint's measurement.
+pub const MEASURED: &str = "measure";
+
 /// One task of one repetition.
 pub struct Lonely<'a> {
     /// The protocol and its data.
@@ -33,8 +38,12 @@ pub struct Lonely<'a> {
     pub interrupt: &'a Interrupt,
 }
 
-/// Weights, and what their checkpoint remembers where a task left them.
-type Origin = (ParamStore, Option<TaskState>);
+/// Weights, the digest of what they were read from, and what their checkpoint remembers where a task left them.
+struct Origin {
+    store: ParamStore,
+    digest: String,
+    state: Option<TaskState>,
+}
 
 /// Tells the meter of every step.
 struct Steps<'a>(&'a Meter);
@@ -68,17 +77,19 @@ impl Lonely<'_> {
     /// When `from` is missing or does not fit, and whatever stops training.
     pub fn train(&self, arm: &str, from: Option<&Path>, out: &Path) -> Result<PathBuf> {
         let (study, place) = (self.study, self.place(arm)?);
-        let arm: Arm = if self.task == 1 { Arm::None } else { arm.parse()? };
+        let named: Arm = arm.parse()?;
+        // All arms share their first task.
+        let arm = if self.task == 1 { Arm::None } else { named };
         expect_measured("--arm", arm).map_err(otherwise(Fault::Usage))?;
+        if self.task > 1 && from.is_none() {
+            return Err(self.wants_from());
+        }
         // Before the folder is begun, so that what is wrong with it leaves nothing behind.
         let origin = from.map(|from| self.origin(arm.name(), from)).transpose()?;
-        if out.join("run.json").exists() {
-            return Err(Fault::Usage.because(anyhow!(
-                "--out: {}: it is the folder of a whole run, which `lethe run` goes on with; give another",
-                out.display()
-            )));
-        }
-        let mut session = Session::open(out, study, &[])?;
+        let given = origin.as_ref().map(|origin| origin.digest.clone());
+        let work = Work { what: format!("train {}", place.key()), given };
+        let _heeding = heed();
+        let mut session = Session::open(out, study, &[], work)?;
         let begun =
             crate::learn::begun(out)?.map(|found| found.state::<TaskState>()).transpose()?;
         let buffer = match begun {
@@ -93,7 +104,7 @@ impl Lonely<'_> {
         let lesson = Lesson { study, place, sources, buffer, folder: out.to_path_buf() };
         let meter = Meter::new(study.spec.training.steps_of(self.task) as f64);
         let start = || match origin {
-            Some((store, _)) => Ok(store),
+            Some(origin) => Ok(origin.store),
             None if self.task == 1 => study.initial(Seed(self.seed)),
             None => Err(self.wants_from()),
         };
@@ -104,6 +115,13 @@ impl Lonely<'_> {
 
     fn place(&self, arm: &str) -> Result<Place> {
         self.study.stream.task(self.task)?;
+        if !self.study.spec.seeds.contains(&self.seed) {
+            return Err(Fault::Usage.because(anyhow!(
+                "--seed: expected one of the protocol's, {:?}, got {}",
+                self.study.spec.seeds,
+                self.seed
+            )));
+        }
         let first = Place::first(self.seed);
         if self.task == 1 { Ok(first) } else { Ok(first.later(arm.parse()?, self.task)) }
     }
@@ -137,7 +155,7 @@ impl Lonely<'_> {
     /// The weights in `from`, which must be what the task before left.
     fn origin(&self, arm: &str, from: &Path) -> Result<Origin> {
         let origin = self.read(from)?;
-        if let Some(state) = &origin.1 {
+        if let Some(state) = &origin.state {
             self.expect_before(&state.place, arm, from)?;
         }
         Ok(origin)
@@ -153,17 +171,16 @@ impl Lonely<'_> {
 
     /// The weights in a task's folder or in a diffusers folder, and what the task's checkpoint remembers.
     fn read(&self, path: &Path) -> Result<Origin> {
-        if !path.exists() {
-            return Err(
-                Fault::Missing.because(anyhow!("{}: there is no such folder", path.display()))
-            );
-        }
-        if let Some(found) = checkpoint::latest(path)? {
+        crate::model::expect_model(path)?;
+        if let Some(found) = checkpoint::furthest(path)? {
             self.expect_process(found.path())?;
+            let digest = found.digest().to_string();
             let (store, state) = result(self.study, Of::Folder(path))?;
-            return Ok((store, Some(state)));
+            return Ok(Origin { store, digest, state: Some(state) });
         }
+        crate::model::expect_written(path)?;
         self.expect_process(path)?;
+        let digest = given::of_folder(&self.study.system, path)?;
         let study = self.study;
         if let Some(latent) = study.system.latent() {
             expect_whole(study, path)?;
@@ -174,20 +191,20 @@ impl Lonely<'_> {
                 DType::F32,
                 &study.device,
             )?;
-            return Ok((found.store, None));
+            return Ok(Origin { store: found.store, digest, state: None });
         }
         let found = folder::read(path, DType::F32, &study.device)?;
         if found.declarations != study.system.declarations {
             let error = anyhow!("{}: it is another network than the protocol's", path.display());
             return Err(Fault::Untrustworthy.because(error));
         }
-        Ok((found.loaded.store, None))
+        Ok(Origin { store: found.loaded.store, digest, state: None })
     }
 
     /// What the arm keeps of the tasks before.
     fn buffer(&self, arm: Arm, origin: Option<&Origin>) -> Result<Option<ReplayBuffer>> {
         let Arm::Replay(policy) = arm else { return Ok(None) };
-        let (store, state) = origin.ok_or_else(|| self.wants_from())?;
+        let Origin { store, state, .. } = origin.ok_or_else(|| self.wants_from())?;
         let denoiser = denoiser(self.study, store);
         let meter = Meter::new(selection_work(self.study, arm, self.task - 1));
         let selecting = Selecting {
@@ -211,7 +228,7 @@ impl Lonely<'_> {
     /// When the weights do not fit, a number is not finite, or the disk refuses.
     pub fn probe(&self, path: &Path, out: &Path) -> Result<PathBuf> {
         let study = self.study;
-        let (store, state) = self.read(path)?;
+        let Origin { store, digest, state } = self.read(path)?;
         let place = match &state {
             Some(state) => state.place.clone(),
             None => self.place(Arm::None.name())?,
@@ -226,18 +243,16 @@ impl Lonely<'_> {
             );
             return Err(Fault::Usage.because(error));
         }
-        if out.join(&place.run).is_dir() {
-            let why = "it is the folder of a run, whose own ledger would be written; give another";
-            return Err(Fault::Usage.because(anyhow!("--out: {}: {why}", out.display())));
-        }
         let chosen = choose_temperatures(study)?;
-        let mut session = Session::open(out, study, &[])?;
+        let work = Work { what: format!("probe {}", place.key()), given: Some(digest) };
+        let _heeding = heed();
+        let mut session = Session::open(out, study, &[], work)?;
         let mut manifest = manifest(study, &chosen);
         manifest.arms = if place.task > 1 { vec![place.arm.clone()] } else { Vec::new() };
         study.probed.save(out.join("examples.json"))?;
         let manifest = provenance::keep(&session, manifest)?;
         let chosen = manifest.inverse_temperatures.clone();
-        if !session.is_done("measure") {
+        if !session.is_done(MEASURED) {
             session.begin_stage()?;
             let meter = Meter::new(crate::run::boundary_work(study, self.task));
             let measuring = Measuring {
@@ -251,7 +266,7 @@ impl Lonely<'_> {
             let stored = self.stored(&place, state.as_ref())?;
             let step = state.map_or(0, |state| state.position.step);
             measuring.boundary(&mut session, &place, step, &store, &stored)?;
-            session.finish("measure")?;
+            session.finish(MEASURED)?;
             meter.finish();
         }
         session.begin_stage()?;

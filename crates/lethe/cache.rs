@@ -41,6 +41,8 @@ impl Key {
     /// # Errors
     /// When it cannot be read.
     pub fn file(&mut self, path: &Path) -> Result<()> {
+        // A pipe or a device would be waited for.
+        lethe_ledger::durable::expect_file(path)?;
         let mut hasher = blake3::Hasher::new();
         let mut file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
         std::io::copy(&mut file, &mut hasher).with_context(|| path.display().to_string())?;
@@ -100,7 +102,7 @@ fn digest(tensors: &[(&str, Tensor)]) -> Result<String> {
 
 fn write(path: &Path, tensors: &[(&str, Tensor)]) -> Result<()> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+        lethe_ledger::durable::make_folders(folder)?;
     }
     let host: Vec<(&str, Tensor)> = tensors
         .iter()

@@ -1,9 +1,13 @@
 //! Whether a run is complete, and every file of it as it was written: what one asks before believing its numbers.
 
+use crate::alone::MEASURED;
 use crate::exit::{Fault, fault_of, in_words};
+use crate::given;
 use crate::hold;
 use crate::learn::{Place, TaskState};
+use crate::leftover::Leftover;
 use crate::progress::Progress;
+use crate::protocol;
 use anyhow::{Context, Result, anyhow, ensure};
 use lethe_ledger::{
     ExampleTable, Ledger, Measurement, RunManifest, TrainingLog, TrainingRecord, durable,
@@ -70,9 +74,16 @@ pub fn check(folder: &Path, tell: impl Fn(&str)) -> Result<()> {
     told("ledger.jsonl", looking.ledger());
     told("training.jsonl", looking.training());
     told("images", looking.images());
-    told("checkpoints", looking.checkpoints());
+    if !looking.progress.work.is_probe() {
+        told("checkpoints", looking.checkpoints());
+    }
+    if looking.has_made_model() {
+        told("model", looking.model());
+    }
     if looking.is_complete {
         told("ledger.parquet", looking.parquet());
+    }
+    if looking.is_complete && !looking.progress.work.is_probe() {
         told("report.html and tables", looking.report());
     }
     for stray in looking.strays()? {
@@ -128,6 +139,10 @@ pub fn is_finished(folder: &Path, progress: &Progress) -> bool {
 
 /// Stages that are not finished.
 fn missing(manifest: &RunManifest, progress: &Progress) -> Vec<String> {
+    if progress.work.is_probe() {
+        let only = MEASURED.to_string();
+        return if progress.done.contains(&only) { Vec::new() } else { vec![only] };
+    }
     let data = manifest.runs.iter().map(|run| format!("{}/data", run.run));
     let lessons = lessons(manifest).into_iter().flat_map(|lesson| lesson.stages);
     data.chain(lessons).filter(|stage| !progress.done.contains(stage)).collect()
@@ -137,7 +152,7 @@ impl Looking<'_> {
     fn digests(&self) -> Result<String> {
         let Self { manifest, progress, .. } = self;
         let path = self.folder.join("protocol.toml");
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let text = durable::read_text(&path)?;
         ensure!(text == manifest.protocol, "protocol.toml is not the protocol in run.json");
         let pairs = [
             ("protocol", Some(&progress.protocol), Some(&manifest.protocol_digest)),
@@ -202,6 +217,21 @@ impl Looking<'_> {
         Ok(format!("{}, as they were drawn", self.progress.images.len()))
     }
 
+    /// Whether the run made the model that it starts from, in its own folder.
+    fn has_made_model(&self) -> bool {
+        let spec = protocol::of_text(&self.manifest.protocol);
+        spec.is_ok_and(|spec| spec.making().is_some()) && self.progress.model.is_some()
+    }
+
+    fn model(&self) -> Result<String> {
+        let folder = self.folder.join("model");
+        checkpoint::Checkpoint::open(&folder)?;
+        let found = given::of_pipeline(&folder)?;
+        let kept = self.progress.model.as_deref().unwrap_or("none");
+        ensure!(found == kept, "{}: expected the digest {kept}, got {found}", folder.display());
+        Ok("what the run started from".into())
+    }
+
     /// What an unfinished lesson goes on from is of this run, and the journals hold what it has written.
     fn expect_begun(&self, place: &Place) -> Result<()> {
         let Some(found) = checkpoint::furthest(&place.folder(self.folder))? else { return Ok(()) };
@@ -263,15 +293,15 @@ impl Looking<'_> {
     fn parquet(&self) -> Result<String> {
         let examples = ExampleTable::load(self.folder.join("examples.json"))?;
         let temporary = tempfile::tempdir().map_err(|error| Fault::Disk.because(error))?;
+        let _leftover = Leftover::of(temporary.path());
         let again = temporary.path().join("ledger.parquet");
         write_parquet(&again, &self.manifest, &examples, &self.measurements()?)?;
         let path = self.folder.join("ledger.parquet");
         durable::expect_file(&path)?;
-        let kept = fs::read(&path).with_context(|| path.display().to_string())?;
-        ensure!(
-            kept == fs::read(&again)?,
-            "it is not what is made of run.json, examples.json and ledger.jsonl"
-        );
+        let length = |path: &Path| fs::metadata(path).map(|found| found.len()).ok();
+        let is_same = length(&path) == length(&again)
+            && fs::read(&path).with_context(|| path.display().to_string())? == fs::read(&again)?;
+        ensure!(is_same, "it is not what is made of run.json, examples.json and ledger.jsonl");
         Ok("the ledger's numbers".into())
     }
 

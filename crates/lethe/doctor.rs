@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{DType, Device, Tensor};
 use lethe_candlex::rng::Seed;
 use lethe_kernels::conv2d::{self, Window};
+use lethe_ledger::durable;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
@@ -120,6 +121,10 @@ fn convolve(device: &Device) -> Result<String> {
 /// Writes, syncs, renames and locks where a run would, and leaves nothing.
 fn disk(out: &Path) -> Result<String> {
     let whole = std::path::absolute(out)?;
+    if whole.exists() && !whole.is_dir() {
+        let why = "it is no folder; choose another --out";
+        return Err(Fault::Disk.because(anyhow!("{}: {why}", out.display())));
+    }
     let there = whole.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
     let of_disk = |error: std::io::Error| {
         Fault::Disk.because(anyhow!("{}: {error}; choose another --out", there.display()))
@@ -151,10 +156,12 @@ fn cache_folder() -> Result<String> {
             "none: neither LETHE_CACHE nor HOME is set; latents are made anew each time".into()
         );
     };
-    fs::create_dir_all(&folder).and_then(|()| tempfile::tempfile_in(&folder)).map_err(|error| {
-        let advice = "name a folder that can be written in LETHE_CACHE";
-        Fault::Disk.because(anyhow!("{}: {error}; {advice}", folder.display()))
-    })?;
+    durable::make_folders(&folder).and_then(|()| tempfile::tempfile_in(&folder)).map_err(
+        |error| {
+            let advice = "name a folder that can be written in LETHE_CACHE";
+            Fault::Disk.because(anyhow!("{}: {error}; {advice}", folder.display()))
+        },
+    )?;
     Ok(folder.display().to_string())
 }
 

@@ -14,16 +14,36 @@ use std::path::{Path, PathBuf};
 /// When a file cannot be read.
 pub fn digest(system: &System) -> Result<Option<String>> {
     let Some(root) = &system.pretrained else { return Ok(None) };
+    Ok(Some(of_folder(system, root)?))
+}
+
+/// The digest of the network in the diffusers folder `root`, whose kind is that of `system`, and of its noise levels.
+///
+/// # Errors
+/// As [`digest`].
+pub fn of_folder(system: &System, root: &Path) -> Result<String> {
     let files = match &system.kind {
         Kind::Pixel(_) => of_pixels(root),
         Kind::Latent(_) => of_latents(root)?,
     };
+    digest_of(files)
+}
+
+/// The digest of the Stable Diffusion model in `root`.
+///
+/// # Errors
+/// As [`digest`].
+pub fn of_pipeline(root: &Path) -> Result<String> {
+    digest_of(of_latents(root)?)
+}
+
+fn digest_of(files: Vec<(String, PathBuf)>) -> Result<String> {
     let mut key = Key::new("given");
     for (name, path) in files {
         key.text(&name);
         key.file(&path)?;
     }
-    Ok(Some(key.name()))
+    Ok(key.name())
 }
 
 fn of_pixels(root: &Path) -> Vec<(String, PathBuf)> {

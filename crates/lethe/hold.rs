@@ -5,20 +5,48 @@
 use crate::exit::Fault;
 use crate::meter::note;
 use anyhow::{Result, anyhow};
+use lethe_ledger::durable;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// What a name in a lock begins with.
+const SIGNATURE: &str = "process ";
 
 /// A folder that is this process's own as long as this lives.
 #[derive(Debug)]
-pub struct Hold(File);
+pub struct Hold {
+    lock: File,
+    path: PathBuf,
+}
 
 impl Drop for Hold {
     /// Who ends in order leaves no name.
     fn drop(&mut self) {
         // A name that stays tells the next one of a holder that is gone, no more.
-        let _ = self.0.set_len(0);
+        let _ = self.lock.set_len(0);
+    }
+}
+
+impl Hold {
+    /// The folder is still the one that was taken: nobody has removed it, or put another one in its place.
+    ///
+    /// # Errors
+    /// When it is not; what would be written would lie where nobody looks for it.
+    pub fn expect_still(&self) -> Result<()> {
+        let identity =
+            |found: std::io::Result<fs::Metadata>| found.ok().map(|f| (f.dev(), f.ino()));
+        let held = identity(self.lock.metadata());
+        if held.is_some() && held == identity(fs::symlink_metadata(&self.path)) {
+            return Ok(());
+        }
+        Err(Fault::Disk.because(anyhow!(
+            "{}: it was removed or replaced while this run was in its folder; nothing more is written there. Put the folder \
+             back, if it was moved, and run the same command again; otherwise the run begins anew",
+            self.path.display()
+        )))
     }
 }
 
@@ -27,7 +55,7 @@ impl Drop for Hold {
 /// # Errors
 /// When another process holds it, or there is no place for the lock.
 pub fn hold(folder: &Path) -> Result<Hold> {
-    fs::create_dir_all(folder).map_err(|error| {
+    durable::make_folders(folder).map_err(|error| {
         Fault::Held.because(anyhow!("{}: cannot create: {error}", folder.display()))
     })?;
     let path = folder.join("lock");
@@ -40,6 +68,12 @@ pub fn hold(folder: &Path) -> Result<Hold> {
     })?;
     lock(folder, &mut file, FlockOperation::NonBlockingLockExclusive)?;
     let before = holder(&mut file);
+    if !before.is_empty() && !before.starts_with(SIGNATURE) {
+        return Err(Fault::Held.because(anyhow!(
+            "{}: it is there already, and no lock of lethe's; give another --out",
+            path.display()
+        )));
+    }
     if !before.is_empty() {
         note(&format!(
             "{}: taken over from {before}, which did not end in order",
@@ -49,7 +83,7 @@ pub fn hold(folder: &Path) -> Result<Hold> {
     sign(&mut file).map_err(|error| {
         Fault::Disk.because(anyhow!("{}: cannot write: {error}", path.display()))
     })?;
-    Ok(Hold(file))
+    Ok(Hold { lock: file, path })
 }
 
 /// Whether nobody writes in `folder` now; takes nothing.
@@ -67,7 +101,7 @@ pub fn expect_free(folder: &Path) -> Result<()> {
 
 /// A lock is a file of the run's own: what is behind a link would be emptied, a pipe would be waited for.
 fn expect_own(path: &Path) -> Result<()> {
-    lethe_ledger::durable::expect_own(path).map_err(|error| Fault::Held.because(error))
+    durable::expect_own(path).map_err(|error| Fault::Held.because(error))
 }
 
 /// What is written, and removed, in a run's folder lies in it: no folder of it leads elsewhere.
@@ -122,6 +156,6 @@ fn sign(file: &mut File) -> std::io::Result<()> {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     file.set_len(0)?;
     file.rewind()?;
-    write!(file, "process {} on {}", std::process::id(), host.trim())?;
+    write!(file, "{SIGNATURE}{} on {}", std::process::id(), host.trim())?;
     file.sync_all()
 }

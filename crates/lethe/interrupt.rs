@@ -1,45 +1,30 @@
-//! Signals set a flag; the loop looks at it where it can stop without losing anything.
+//! Signals that ask a process to stop. While it does work that can be gone on with, they raise a flag, and the work stops
+//! where nothing is lost; at any other time the process ends at once.
 
 use crate::exit::Fault;
+use crate::leftover;
 use anyhow::{Result, anyhow};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXCPU, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXCPU, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 /// What asks a process to stop; SIGXCPU comes when its share of processor time is used up, a while before its end.
 const STOP: [i32; 4] = [SIGTERM, SIGINT, SIGUSR1, SIGXCPU];
 
-static OF_PROCESS: OnceLock<Interrupt> = OnceLock::new();
+static OF_PROCESS: LazyLock<Interrupt> = LazyLock::new(Interrupt::default);
+
+/// How much work is going on that heeds the flag.
+static HEEDING: Mutex<usize> = Mutex::new(0);
 
 /// Whether the process was asked to stop.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// A flag that the signals in [`STOP`] raise; a second SIGINT or SIGTERM ends the process at once.
-    ///
-    /// # Errors
-    /// When the operating system refuses the handlers.
-    pub fn listening() -> Result<Self> {
-        let interrupt = Self::default();
-        for signal in [SIGINT, SIGTERM] {
-            // Registered first: it acts on the second signal, when the flag is already up.
-            let code = i32::from(Fault::Interrupted.code());
-            signal_hook::flag::register_conditional_shutdown(signal, code, interrupt.0.clone())?;
-        }
-        for signal in STOP {
-            signal_hook::flag::register(signal, interrupt.0.clone())?;
-        }
-        // The first one that listens is the process's own; in tests there may be several.
-        let _ = OF_PROCESS.set(interrupt.clone());
-        Ok(interrupt)
-    }
-
-    /// The flag that this process's signals raise, for long work that is done before a run has begun; one that is never
-    /// raised where nobody listens.
+    /// The flag that this process's signals raise; one that is never raised where nobody listens.
     pub fn of_process() -> Self {
-        OF_PROCESS.get().cloned().unwrap_or_default()
+        OF_PROCESS.clone()
     }
 
     /// Whether the flag is up.
@@ -58,23 +43,64 @@ impl Interrupt {
     }
 }
 
-/// From here on a signal that asks to stop ends the process at once, after `last_words`: for work that writes its result at
-/// its end, and has nothing to go on from.
+/// Work that looks at the flag again and again, as long as this lives.
+pub struct Heeding(());
+
+/// From here on the flag is looked at.
+pub fn heed() -> Heeding {
+    *heeding() += 1;
+    Heeding(())
+}
+
+impl Drop for Heeding {
+    fn drop(&mut self) {
+        *heeding() -= 1;
+    }
+}
+
+fn heeding() -> MutexGuard<'static, usize> {
+    HEEDING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Listens to signals. Where nobody heeds the flag, or a second SIGINT or SIGTERM comes, the process ends at once, after
+/// `last_words`.
 ///
 /// # Errors
 /// When the operating system refuses the handlers.
-pub fn end_when_asked(last_words: impl FnOnce(anyhow::Error) + Send + 'static) -> Result<()> {
-    let mut signals = Signals::new(STOP)?;
+pub fn listen(last_words: impl Fn(&anyhow::Error) + Send + 'static) -> Result<()> {
+    // `nohup` has it ignored, and means it.
+    let hang_up = if is_ignored(SIGHUP) { None } else { Some(SIGHUP) };
+    let mut signals = Signals::new(STOP.into_iter().chain(hang_up))?;
     let listen = move || {
-        if signals.forever().next().is_some() {
-            let error =
-                anyhow!("interrupted; nothing is half written, the same command begins anew");
-            last_words(Fault::Interrupted.because(error));
-            signal_hook::low_level::exit(i32::from(Fault::Interrupted.code()));
+        let flag = Interrupt::of_process();
+        for signal in signals.forever() {
+            // No work begins behind it.
+            let heeding = heeding();
+            let is_second = flag.is_raised() && [SIGINT, SIGTERM].contains(&signal);
+            if *heeding == 0 || is_second {
+                end(&last_words);
+            }
+            flag.0.store(true, Ordering::Relaxed);
         }
     };
-    std::thread::Builder::new().name("signals".into()).spawn(listen)?;
-    Ok(())
+    let thread = std::thread::Builder::new().name("signals".into()).spawn(listen);
+    thread.map(drop).map_err(|error| Fault::Memory.because(anyhow!("no threads: {error}")))
+}
+
+fn end(last_words: impl Fn(&anyhow::Error)) -> ! {
+    // Nothing is half filled behind it.
+    let _none = leftover::remove_all();
+    let error = anyhow!("interrupted; nothing is half written; run the same command again");
+    last_words(&Fault::Interrupted.because(error));
+    signal_hook::low_level::exit(i32::from(Fault::Interrupted.code()))
+}
+
+/// Whether whoever started this process had it ignore `signal`.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// Lets a file that grows beyond the process's limit be an error of that write, with its name, and no signal that kills.

@@ -2,7 +2,6 @@
 
 use crate::cache::{self, Key};
 use crate::exit::Fault;
-use crate::interrupt::Interrupt;
 use crate::meter::Meter;
 use crate::pipeline::{Ending, ending_of};
 use crate::prompts::{self, Prompts};
@@ -233,9 +232,7 @@ fn encoded_shelf(
     device: &Device,
 ) -> Result<[Tensor; 2]> {
     let (mut means, mut deviations) = (Vec::new(), Vec::new());
-    let interrupt = Interrupt::of_process();
     for ids in ids.chunks(at_once(images)) {
-        interrupt.check()?;
         let pixels = to_tensor(images, ids, &[], device)?;
         let (mean, deviation) = encoder.vae.latents(&encoder.loaded.store, &pixels)?;
         means.push(mean.to_device(&Device::Cpu)?);

@@ -184,10 +184,9 @@ impl Lesson<'_> {
             let step = trainer.position().step;
             let is_due =
                 step.is_multiple_of(self.study.spec.training.checkpoint_every) || is_over(&trainer);
-            if is_over(&trainer) {
-                trainer.expect_sound(&held_out)?;
-            }
             if is_due || interrupt.is_raised() {
+                // What cannot be gone on with does not take the place of what can.
+                trainer.expect_sound(&held_out)?;
                 kept = self.save(&trainer, session)?;
             }
             interrupt.check()?;
@@ -227,11 +226,6 @@ impl Lesson<'_> {
             true => trainer.validate(held_out)?,
             false => None,
         };
-        if validation_loss.is_some_and(|loss| !loss.is_finite()) {
-            let (task, step) = (self.place.task, trainer.position().step);
-            let (what, examples) = ("the validation loss", Vec::new());
-            return Err(TrainError::Diverged { task, step, what, examples }.into());
-        }
         if let Some(mut record) = trainer.due_record(&self.place.run, &self.place.arm, report) {
             record.validation_loss = validation_loss;
             session.trained(&record)?;
@@ -336,22 +330,24 @@ pub enum Of<'a> {
     Folder(&'a Path),
 }
 
-/// The last checkpoint in `folder`, with what helps where it is damaged.
-fn latest(folder: &Path, remedy: &str) -> Result<Option<Checkpoint>> {
-    checkpoint::latest(folder).map_err(|error| match error {
+/// What helps where a checkpoint is damaged.
+fn or_else(remedy: &str) -> impl Fn(TrainError) -> anyhow::Error {
+    move |error| match error {
         TrainError::Damaged { .. } => {
             crate::exit::Fault::Untrustworthy.because(anyhow!("{error}, or {remedy}"))
         }
         other => other.into(),
-    })
+    }
 }
 
-/// That of a task that is not finished: what it has learned can be learned again.
+/// The last checkpoint of a task that is not finished, in the folder that this process holds: what it has learned can be
+/// learned again.
 ///
 /// # Errors
 /// When it is damaged.
 pub fn begun(folder: &Path) -> Result<Option<Checkpoint>> {
-    latest(folder, &format!("delete {} to learn this task again", folder.display()))
+    let remedy = format!("delete {} to learn this task again", folder.display());
+    checkpoint::latest(folder).map_err(or_else(&remedy))
 }
 
 /// The checkpoint of a finished task, read through, and what it remembers.
@@ -365,7 +361,7 @@ pub fn finished(study: &Study, of: Of) -> Result<(Checkpoint, TaskState)> {
     };
     let untrustworthy = |error| crate::exit::Fault::Untrustworthy.because(error);
     let remedy = "begin anew with another --out";
-    let found = latest(folder, remedy)?.ok_or_else(|| {
+    let found = checkpoint::furthest(folder).map_err(or_else(remedy))?.ok_or_else(|| {
         untrustworthy(anyhow!(
             "{}: the task is finished, but its checkpoint is gone; begin anew with another --out",
             folder.display()

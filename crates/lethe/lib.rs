@@ -20,6 +20,7 @@ pub mod interrupt;
 pub mod lab;
 pub mod latent_system;
 pub mod learn;
+pub mod leftover;
 pub mod make;
 pub mod measure;
 pub mod meter;

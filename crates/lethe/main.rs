@@ -5,7 +5,7 @@ mod verb;
 use anyhow::{Result, anyhow};
 use clap::{Parser, Subcommand};
 use lethe::exit::{Fault, fault_of};
-use lethe::interrupt::{end_when_asked, outlive_large_files};
+use lethe::interrupt::{listen, outlive_large_files};
 use std::io::{Write, stdout};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
         lethe::hub::stay_offline();
     }
     // On one of rayon's own threads: from any other, each of an operation's parallel parts costs two context switches.
-    let work = || begin(&cli.command).and_then(|()| rayon::scope(|_| run(cli.command)));
+    let work = || begin().and_then(|()| rayon::scope(|_| run(cli.command)));
     let outcome = catch_unwind(AssertUnwindSafe(work));
     let outcome = outcome.unwrap_or_else(|_| Err(Fault::Bug.because(anyhow!(BROKEN))));
     match outcome {
@@ -88,21 +88,20 @@ fn main() -> ExitCode {
 const MOST_THREADS: usize = 1024;
 
 /// What holds for the whole process: its threads, and what signals mean.
-fn begin(command: &Command) -> Result<()> {
-    let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|text| text.parse().ok());
-    if let Some(asked) = asked.filter(|asked: &usize| *asked > MOST_THREADS) {
-        let error = anyhow!("RAYON_NUM_THREADS: expected at most {MOST_THREADS}, got {asked}");
-        return Err(Fault::Usage.because(error));
+fn begin() -> Result<()> {
+    // Rayon heeds both.
+    for name in ["RAYON_NUM_THREADS", "RAYON_RS_NUM_CPUS"] {
+        let asked = std::env::var(name).ok().and_then(|text| text.parse().ok());
+        if let Some(asked) = asked.filter(|asked: &usize| *asked > MOST_THREADS) {
+            let error = anyhow!("{name}: expected at most {MOST_THREADS}, got {asked}");
+            return Err(Fault::Usage.because(error));
+        }
     }
     // Whatever the environment says of stacks.
     let threads = rayon::ThreadPoolBuilder::new().stack_size(2 << 20).build_global();
     threads.map_err(|error| Fault::Memory.because(anyhow!("no threads: {error}")))?;
     outlive_large_files()?;
-    match command {
-        // These listen themselves, and stop where they can go on from.
-        Command::Plan(_) | Command::Run(_) | Command::Train(_) | Command::Probe(_) => Ok(()),
-        _ => end_when_asked(|error| verb::complain(&error)),
-    }
+    listen(verb::complain)
 }
 
 fn run(command: Command) -> Result<()> {

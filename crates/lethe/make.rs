@@ -54,9 +54,29 @@ struct Origin {
     make: MakeSpec,
     diffusion: DiffusionSpec,
     data: String,
+    /// Digest of the ids that the autoencoder learned from.
+    examples: String,
     seed: u64,
     /// Mean absolute error of a pixel over the last steps, in [−1, 1].
     absolute_error: f64,
+}
+
+/// What lies there without a checkpoint's list is somebody else's.
+fn expect_nothing(folder: &Path) -> Result<()> {
+    let is_empty = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+    if is_empty || folder.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    Err(Fault::Held.because(anyhow!(
+        "{}: it is there already, and no model that was made here; give another --out",
+        folder.display()
+    )))
+}
+
+fn digest_of(ids: &[u64]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    ids.iter().for_each(|id| _ = hasher.update(&id.to_le_bytes()));
+    hasher.finalize().to_hex().to_string()
 }
 
 impl Making<'_> {
@@ -68,6 +88,7 @@ impl Making<'_> {
         if folder.join(checkpoint::MANIFEST).exists() {
             return self.expect_same(folder);
         }
+        expect_nothing(folder)?;
         // What is small comes first: what does not fit is refused before anything is trained.
         let (vae_config, vae, declarations) = self.autoencoder()?;
         let mut files = self.text_files()?;
@@ -92,6 +113,7 @@ impl Making<'_> {
             make: self.spec.clone(),
             diffusion: self.diffusion.clone(),
             data: self.images.digest(),
+            examples: digest_of(self.ids),
             seed: self.seed.0,
             absolute_error,
         }

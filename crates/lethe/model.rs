@@ -1,12 +1,15 @@
 //! Where a model lies: in a folder, in a single file that is unpacked once, or on the hub under its id.
 
 use crate::cache::{self, Key};
-use crate::exit::{Fault, fault_of};
+use crate::exit::Fault;
 use crate::hub;
 use crate::meter::note;
-use crate::unpack::{others, unpack};
+use crate::unpack::{others, unpack_into};
+use crate::whole;
 use anyhow::{Context, Result, anyhow};
 use lethe_latent::folder::is_pickle;
+use lethe_ledger::durable;
+use lethe_train::checkpoint::{self, Checkpoint};
 use std::path::{Path, PathBuf};
 
 /// What the id of a model on the hub begins with.
@@ -32,13 +35,17 @@ pub fn folder_of(name: &Path, like: Option<&Path>) -> Result<PathBuf> {
         return hub::model(id);
     }
     expect_model(name)?;
+    expect_written(name)?;
     Ok(name.to_path_buf())
 }
 
 /// Says what is there instead of a model.
-fn expect_model(folder: &Path) -> Result<()> {
-    if !folder.exists() {
-        let why = "there is no such folder, nor a file";
+///
+/// # Errors
+/// When it is no folder, or that of a whole run.
+pub fn expect_model(folder: &Path) -> Result<()> {
+    if !folder.is_dir() {
+        let why = "there is no such folder";
         return Err(Fault::Missing.because(anyhow!("{}: {why}", folder.display())));
     }
     if folder.join("run.json").is_file() {
@@ -49,6 +56,24 @@ fn expect_model(folder: &Path) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// A folder that a task has left is held to the digests beside it; `folder` may be the network's own, within it.
+///
+/// # Errors
+/// When a file is not as it was written.
+pub fn expect_written(folder: &Path) -> Result<()> {
+    let above = folder.parent().filter(|_| folder.ends_with("unet"));
+    let written = |folder: &&Path| folder.join(checkpoint::MANIFEST).symlink_metadata().is_ok();
+    let Some(found) = [Some(folder), above].into_iter().flatten().find(written) else {
+        return Ok(());
+    };
+    Checkpoint::open(found).map(drop).map_err(|error| {
+        Fault::Untrustworthy.because(anyhow!(
+            "{error}; if it was changed on purpose, remove {} from it, which says what it was",
+            found.join(checkpoint::MANIFEST).display()
+        ))
+    })
 }
 
 fn hub_id(name: &Path) -> Option<&str> {
@@ -78,29 +103,23 @@ fn unpacked(file: &Path, like: Option<&Path>) -> Result<PathBuf> {
         ))
     })?;
     let folder = cache.join(format!("model-{}", key.name()));
-    if is_whole(&folder)? {
+    if is_whole(&folder) {
         note(&format!("{}: unpacked before, in {}", file.display(), folder.display()));
         return Ok(folder);
     }
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    }
-    note(&format!("{}: unpacking it to {}, once", file.display(), folder.display()));
-    std::fs::create_dir_all(&cache).with_context(|| cache.display().to_string())?;
-    match unpack(file, like, &folder) {
-        // Another process was at it.
-        Err(error) if fault_of(&error) == Fault::Held => {}
-        Err(error) => return Err(error),
-        Ok(_) => {}
-    }
-    lethe_ledger::durable::write_file(seal_of(&folder), digest_of(&folder)?.as_bytes())?;
+    durable::make_folders(&cache).with_context(|| cache.display().to_string())?;
+    // Who finds another process at it waits, and finds it whole.
+    whole::renewed(&folder, is_whole, |partial| {
+        note(&format!("{}: unpacking it to {}, once", file.display(), folder.display()));
+        unpack_into(file, like, partial)?;
+        let seal = digest_of(partial)?;
+        whole::put(partial, vec![(SEAL.to_string(), seal.into_bytes())])
+    })?;
     Ok(folder)
 }
 
-/// Where the digest of an unpacked folder lies: beside it, once it is whole.
-fn seal_of(folder: &Path) -> PathBuf {
-    folder.with_extension("digest")
-}
+/// What holds the digest of an unpacked folder, in it.
+const SEAL: &str = ".unpacked";
 
 /// The digest of every file that is read of an unpacked folder.
 fn digest_of(folder: &Path) -> Result<String> {
@@ -113,7 +132,7 @@ fn digest_of(folder: &Path) -> Result<String> {
 }
 
 /// Whether what was unpacked before is there to the last bit; what was damaged since is unpacked again.
-fn is_whole(folder: &Path) -> Result<bool> {
-    let Ok(seal) = lethe_ledger::durable::read_text(seal_of(folder)) else { return Ok(false) };
-    Ok(digest_of(folder).is_ok_and(|found| found == seal))
+fn is_whole(folder: &Path) -> bool {
+    let Ok(seal) = durable::read_text(folder.join(SEAL)) else { return false };
+    digest_of(folder).is_ok_and(|found| found == seal)
 }

@@ -78,7 +78,7 @@ fn latent_files(study: &Study, latent: &Latent, store: &ParamStore) -> Result<Fi
 /// The `model_index.json` at `path`, without the parts that no task's result holds, such as a safety checker:
 /// `from_pretrained` would look for their folders.
 fn index_of_written(path: &Path) -> Result<serde_json::Value> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let text = lethe_ledger::durable::read_text(path)?;
     let mut index: serde_json::Value =
         serde_json::from_str(&text).with_context(|| path.display().to_string())?;
     let fields = index.as_object_mut().with_context(|| format!("{}: no object", path.display()))?;
@@ -128,7 +128,7 @@ fn pretty(value: &serde_json::Value) -> Result<Vec<u8>> {
 /// When that checkpoint is damaged.
 pub fn locate(path: &Path) -> Result<PathBuf> {
     let is_network = path.join(folder::CONFIG).exists() || path.join("unet").exists();
-    match checkpoint::latest(path)? {
+    match checkpoint::furthest(path)? {
         Some(found) if !is_network => Ok(found.path().to_path_buf()),
         _ => Ok(path.to_path_buf()),
     }

@@ -9,6 +9,7 @@ mod work;
 
 use crate::exit::Fault;
 use crate::interrupt::Interrupt;
+use crate::leftover::Leftover;
 use crate::make::Making;
 use crate::protocol::{LatentSpec, ProtocolSpec};
 use crate::study::{Place, Study, located};
@@ -80,6 +81,7 @@ pub fn plan(
     let temporary = tempfile::tempdir().map_err(|error| {
         Fault::Disk.because(anyhow!("a temporary folder cannot be made: {error}"))
     })?;
+    let _leftover = Leftover::of(temporary.path());
     let inner = if steps > 0 { temporary.path().join("model") } else { folder.join("model") };
     let making = Place { folder: &inner, interrupt };
     let study = Study::sketch(hurried(&spec, steps), device, Some(making))?;
@@ -111,12 +113,8 @@ pub fn plan(
 
 /// Steps of making the model that `[latent.make]` asks for; 0 where there is none to be made.
 fn steps_of_making(spec: &ProtocolSpec, folder: &Path) -> u64 {
-    let make = spec.latent.as_ref().and_then(|latent| latent.make.as_ref());
     let is_made = folder.join("model").join(lethe_train::checkpoint::MANIFEST).exists();
-    match make {
-        Some(make) if spec.model.pretrained.is_none() && !is_made => make.vae_steps,
-        _ => 0,
-    }
+    spec.making().filter(|_| !is_made).map_or(0, |make| make.vae_steps)
 }
 
 /// The protocol with a model that is made in one step, which has the same size and pace.

@@ -10,10 +10,57 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Component, Path};
 
 /// Format of the file.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
+
+/// What a folder is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Work {
+    /// The verb, and the task that it is about, where it is about one.
+    pub what: String,
+    /// Digest of the weights that it was given by name, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<String>,
+}
+
+impl Work {
+    /// A whole run.
+    pub fn run() -> Self {
+        Self { what: "run".into(), given: None }
+    }
+
+    /// Whether this is a checkpoint's measurement alone.
+    pub fn is_probe(&self) -> bool {
+        self.what.starts_with("probe ")
+    }
+
+    /// The work that `kept` says is done in `folder` is this.
+    ///
+    /// # Errors
+    /// When it is other work, or was begun with other weights.
+    pub fn expect_same(&self, folder: &Path, kept: &Self) -> Result<()> {
+        let folder = folder.display();
+        if self.what != kept.what {
+            return Err(Fault::Usage.because(anyhow!(
+                "--out: {folder}: it is the folder of `lethe {}`, and this is `lethe {}`; give another --out",
+                kept.what,
+                self.what
+            )));
+        }
+        if self.given != kept.given {
+            let word = |digest: &Option<String>| digest.clone().unwrap_or("none".into());
+            return Err(Fault::Untrustworthy.because(anyhow!(
+                "--out: {folder}: it was begun with other weights: digest {:.12}… then, {:.12}… now; give those, or another --out",
+                word(&kept.given),
+                word(&self.given)
+            )));
+        }
+        Ok(())
+    }
+}
 
 /// What is finished.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +68,8 @@ pub const FORMAT: u32 = 3;
 pub struct Progress {
     /// [`FORMAT`].
     pub format: u32,
+    /// What the folder is for.
+    pub work: Work,
     /// Digest of the resolved protocol.
     pub protocol: String,
     /// Digest of the data.
@@ -212,8 +261,13 @@ impl Progress {
     pub fn expect_images(&self, folder: &Path) -> Result<()> {
         for (name, drawn) in &self.images {
             let path = folder.join(name);
+            let is_plain = |part: Component| matches!(part, Component::Normal(_));
+            if !Path::new(name).components().all(is_plain) {
+                let reason = "it names an image outside the run's folder";
+                return Err(untrustworthy(&folder.join("progress.json"), reason));
+            }
             let bytes =
-                durable::read(&path).map_err(|error| Fault::Untrustworthy.because(error))?;
+                durable::read(&path).map_err(|error| untrustworthy(&path, &format!("{error}")))?;
             if blake3::hash(&bytes).to_hex().as_str() != drawn {
                 return Err(untrustworthy(&path, "it is not as it was drawn"));
             }

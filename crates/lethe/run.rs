@@ -4,10 +4,11 @@
 //! with the journals cut back to what they held then. So the end does not depend on how often the run was broken.
 
 use crate::exit::Fault;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, heed};
 use crate::learn::{Lesson, Of, Place, TaskState, Witness, finished, result};
 use crate::measure::{Measuring, append, denoiser, layout, replayed, stored_of};
 use crate::meter::{Meter, note};
+use crate::progress::Work;
 use crate::provenance;
 use crate::remarks::remarks;
 use crate::select::{Selecting, selection_work};
@@ -45,7 +46,8 @@ pub fn run(
     remarks(&study.spec, study.images.classes(), &study.device)
         .iter()
         .for_each(|remark| note(remark));
-    let mut session = Session::open(folder, study, allowed)?;
+    let _heeding = heed();
+    let mut session = Session::open(folder, study, allowed, Work::run())?;
     study.probed.save(folder.join("examples.json"))?;
     let chosen = provenance::keep(&session, manifest(study, &chosen))?.inverse_temperatures;
     let meter = Meter::new(total_work(study));

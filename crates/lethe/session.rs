@@ -9,7 +9,7 @@ use crate::exit::Fault;
 use crate::hold::{Hold, hold};
 use crate::learn::Place;
 use crate::meter::note;
-use crate::progress::{Contents, FORMAT, Offsets, Progress};
+use crate::progress::{Contents, FORMAT, Offsets, Progress, Work};
 use crate::study::Study;
 use anyhow::{Context, Result, anyhow};
 use lethe_ledger::{Ledger, Measurement, TrainingLog, TrainingRecord, digest, durable};
@@ -29,19 +29,20 @@ pub struct Session {
     progress: Progress,
     /// What is measured and what training said, once a stage has said where they go on.
     journals: Option<Journals>,
-    _hold: Hold,
+    hold: Hold,
 }
 
 impl Session {
-    /// Opens `folder` for `study`, or begins it; fields of the protocol that are `allowed` by name may have changed.
+    /// Opens `folder` for `work` on `study`, or begins it; fields of the protocol that are `allowed` by name may have changed.
     ///
     /// # Errors
-    /// When another process holds the run, or the folder belongs to another protocol, other data or another model.
-    pub fn open(folder: &Path, study: &Study, allowed: &[String]) -> Result<Self> {
+    /// When another process holds the run, or the folder belongs to other work, another protocol, other data or another model.
+    pub fn open(folder: &Path, study: &Study, allowed: &[String], work: Work) -> Result<Self> {
         changes::expect_fields(allowed)?;
+        expect_place(folder)?;
         let hold = hold(folder)?;
-        let progress = begin_or_continue(folder, study, allowed)?;
-        Ok(Self { folder: folder.to_path_buf(), progress, journals: None, _hold: hold })
+        let progress = begin_or_continue(folder, study, allowed, work)?;
+        Ok(Self { folder: folder.to_path_buf(), progress, journals: None, hold })
     }
 
     /// The folder.
@@ -69,6 +70,7 @@ impl Session {
     /// # Errors
     /// When the disk refuses.
     pub fn finish(&mut self, name: &str) -> Result<()> {
+        self.hold.expect_still()?;
         (self.progress.journals, self.progress.contents) = self.commit()?;
         self.progress.done.push(name.to_string());
         self.progress.save(&self.folder)
@@ -100,9 +102,10 @@ impl Session {
     /// # Errors
     /// When the disk refuses.
     pub fn drew(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.hold.expect_still()?;
         let path = self.folder.join(name);
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)
+            durable::make_folders(folder)
                 .map_err(|error| Fault::Disk.because(anyhow!("{}: {error}", folder.display())))?;
         }
         durable::write_file(&path, bytes)?;
@@ -115,6 +118,7 @@ impl Session {
     /// # Errors
     /// When the disk refuses.
     pub fn commit(&mut self) -> Result<(Offsets, Contents)> {
+        self.hold.expect_still()?;
         let Journals { ledger, training } = self.journals()?;
         ledger.sync()?;
         training.sync()?;
@@ -165,7 +169,12 @@ impl Session {
     }
 }
 
-fn begin_or_continue(folder: &Path, study: &Study, allowed: &[String]) -> Result<Progress> {
+fn begin_or_continue(
+    folder: &Path,
+    study: &Study,
+    allowed: &[String],
+    work: Work,
+) -> Result<Progress> {
     let path = folder.join("protocol.toml");
     // What is there and no text, or no file, was damaged: it is compared, and differs.
     let kept = match path.symlink_metadata() {
@@ -174,6 +183,7 @@ fn begin_or_continue(folder: &Path, study: &Study, allowed: &[String]) -> Result
     };
     let fresh = Progress {
         format: FORMAT,
+        work,
         protocol: digest(&study.text),
         data: study.images.digest(),
         model: study.given.clone(),
@@ -186,7 +196,7 @@ fn begin_or_continue(folder: &Path, study: &Study, allowed: &[String]) -> Result
     };
     match kept {
         None => {
-            refuse_strangers(folder)?;
+            expect_place(folder)?;
             durable::write_file(&path, study.text.as_bytes())?;
             fresh.save(folder)?;
             Ok(fresh)
@@ -210,10 +220,14 @@ fn edited(
     allowed: &[String],
 ) -> Result<Progress> {
     if is_bare(folder) {
-        return load(folder, fresh, &fresh.protocol);
+        return Err(Fault::Held.because(anyhow!(
+            "{}: it is there already, and not what this run would write; give another --out",
+            folder.join("protocol.toml").display()
+        )));
     }
     let (path, before) = (folder.join("protocol.toml"), digest(kept));
     let progress = Progress::load(folder)?;
+    fresh.work.expect_same(folder, &progress.work)?;
     if progress.edits.last().is_some_and(|edit| edit.protocol == before) {
         return load(folder, fresh, &fresh.protocol);
     }
@@ -239,8 +253,26 @@ fn edited(
     Ok(progress)
 }
 
-/// A folder without a protocol must not hold a journal: it would be cut. Nor may it lie in another run's, which is read whole.
-fn refuse_strangers(folder: &Path) -> Result<()> {
+/// What is written into a run's folder, beside its lessons, its lock, and a model that was made for it.
+const WRITTEN: [&str; 10] = [
+    "ledger.jsonl",
+    "training.jsonl",
+    "progress.json",
+    "run.json",
+    "examples.json",
+    "ledger.parquet",
+    "report.html",
+    "tables",
+    "images",
+    "protocol.toml",
+];
+
+/// A folder that no run has begun must not hold what a run would write: it would be somebody's own. Nor may it lie in the
+/// folder of another run, which is read whole.
+///
+/// # Errors
+/// Names what is in the way.
+pub fn expect_place(folder: &Path) -> Result<()> {
     let whole = std::path::absolute(folder).map_err(|error| Fault::Held.because(error))?;
     let is_run =
         |above: &&Path| above.join("progress.json").exists() && above.join("run.json").exists();
@@ -251,16 +283,18 @@ fn refuse_strangers(folder: &Path) -> Result<()> {
             run.display()
         )));
     }
-    for name in ["ledger.jsonl", "training.jsonl", "progress.json"] {
-        if folder.join(name).exists() {
-            let path = folder.join(name);
-            return Err(Fault::Held.because(anyhow!(
-                "{}: there is no protocol.toml beside it, so it is not known whose it is; give another --out",
-                path.display()
-            )));
-        }
+    let is_there = |name: &&str| folder.join(name).symlink_metadata().is_ok();
+    // With a protocol it is begun, or killed just before, which is looked at when it is opened.
+    let Some(name) = WRITTEN.iter().find(|name| is_there(name)) else { return Ok(()) };
+    if is_there(&"protocol.toml") && (*name == "protocol.toml" || is_there(&"progress.json")) {
+        return Ok(());
     }
-    Ok(())
+    let path = folder.join(name);
+    Err(Fault::Held.because(anyhow!(
+        "{}: it is there already, without the protocol.toml and the progress.json of a run, so that it is not known whose it is; \
+         give another --out",
+        path.display()
+    )))
 }
 
 /// Whether the run was killed between its two first files: nothing is committed.
@@ -277,6 +311,7 @@ fn load(folder: &Path, expected: &Progress, protocol: &str) -> Result<Progress> 
         return Ok(expected.clone());
     }
     let progress = Progress::load(folder)?;
+    expected.work.expect_same(folder, &progress.work)?;
     let untrustworthy =
         |reason: String| Err(Fault::Untrustworthy.because(anyhow!("{}: {reason}", path.display())));
     if progress.protocol != protocol {

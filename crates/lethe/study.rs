@@ -3,7 +3,7 @@
 use crate::dataset::{load_images, of_protocol};
 use crate::exit::{Fault, otherwise};
 use crate::given;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, heed};
 use crate::latent_system::{self, Extent, FEW, Latent};
 use crate::make::Making;
 use crate::model;
@@ -308,8 +308,7 @@ fn made(
     device: &Device,
     making: Option<Place>,
 ) -> Result<Option<PathBuf>> {
-    let make = spec.latent.as_ref().and_then(|latent| latent.make.as_ref());
-    let (Some(make), None) = (make, &spec.model.pretrained) else { return Ok(None) };
+    let Some(make) = spec.making() else { return Ok(None) };
     make.validate()?;
     let Some(Place { folder, interrupt }) = making else {
         bail!(
@@ -321,7 +320,9 @@ fn made(
     // One process at a time: two would write the same folder.
     let _lock = crate::hold::hold(folder.parent().unwrap_or(folder))?;
     let making = Making { spec: make, diffusion: &spec.diffusion, images, ids: &ids, seed, device };
+    let _heeding = heed();
     making.make(folder, interrupt)?;
+    interrupt.check()?;
     Ok(Some(folder.to_path_buf()))
 }
 

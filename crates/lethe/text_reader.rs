@@ -1,7 +1,6 @@
 //! A pipeline's texts, as its encoder reads them.
 
 use crate::exit::Fault;
-use crate::interrupt::Interrupt;
 use crate::meter::{Meter, note};
 use anyhow::{Result, anyhow};
 use candle_core::{DType, Device, Tensor};
@@ -60,9 +59,7 @@ impl TextReader {
     pub fn embed(&self, prompts: &[String]) -> Result<Tensor> {
         let mut rows = Vec::new();
         let meter = Meter::new(prompts.len() as f64);
-        let interrupt = Interrupt::of_process();
         for chunk in prompts.chunks(TEXTS) {
-            interrupt.check()?;
             let ids: Vec<Vec<u32>> =
                 chunk.iter().map(|text| self.tokenizer.encode(text).ids).collect();
             rows.push(self.encoder.forward(&self.loaded.store, &ids)?);

@@ -3,10 +3,11 @@
 use crate::exit::Fault;
 use crate::make::{index, text};
 use crate::published::{self, SCHEDULER, Texts};
-use crate::whole::{new_folder, put};
+use crate::whole::{expect_room, new_folder, put};
 use anyhow::{Context, Result, anyhow};
 use lethe_latent::folder::{INDEX, expect_family, is_pipeline, other_files};
 use lethe_latent::unpack::{LeftOut, open, write_parts};
+use lethe_ledger::durable;
 use serde_json::Value;
 use std::path::Path;
 
@@ -17,12 +18,19 @@ use std::path::Path;
 /// # Errors
 /// Names the file, and everything in it that does not fit; then there is no folder.
 pub fn unpack(file: &Path, like: Option<&Path>, folder: &Path) -> Result<LeftOut> {
+    new_folder(folder, |folder| unpack_into(file, like, folder))
+}
+
+/// The same into a `folder` that is there.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_into(file: &Path, like: Option<&Path>, folder: &Path) -> Result<LeftOut> {
     let mut weights = open(file)?;
-    let others = others(like)?;
-    new_folder(folder, |folder| {
-        put(folder, others)?;
-        Ok(write_parts(&mut weights, folder)?)
-    })
+    let length = std::fs::metadata(file).with_context(|| file.display().to_string())?.len();
+    expect_room(folder, length)?;
+    put(folder, others(like)?)?;
+    Ok(write_parts(&mut weights, folder)?)
 }
 
 /// Every file of the folder but the weights.
@@ -42,8 +50,7 @@ pub fn others(like: Option<&Path>) -> Result<Texts> {
     for (name, path) in other_files(like)? {
         let is_weights = name.ends_with(".safetensors") || name.ends_with(".index.json");
         if !is_weights && name != INDEX {
-            let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
-            files.push((name, bytes));
+            files.push((name, durable::read(&path)?));
         }
     }
     files.push((INDEX.into(), text(&index(&scheduler_class(&files)))?));

@@ -1,7 +1,10 @@
 //! New folders that are there whole or not at all.
 
 use crate::exit::Fault;
+use crate::leftover::Leftover;
+use crate::plan::{self, machine::free_disk};
 use anyhow::{Context, Result, anyhow};
+use lethe_ledger::durable;
 use lethe_train::checkpoint::Content;
 use std::fs::{self, File};
 use std::io;
@@ -16,20 +19,68 @@ use std::path::{Path, PathBuf};
 /// [`Fault::Held`] when `path` is there, or was put there meanwhile; those of `fill`, and then nothing is left.
 pub fn new_folder<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     expect_nothing(path)?;
-    let partial = partial_of(path)?;
-    let of_disk = |error: io::Error| {
-        Fault::Disk.because(anyhow::Error::from(error).context(format!("{}", partial.display())))
-    };
-    let _claim = claim(&partial).map_err(of_disk)?;
-    let outcome = expect_nothing(path)
-        .and_then(|()| empty(&partial).map_err(of_disk))
-        .and_then(|()| fill(&partial))
-        .and_then(|filled| put_in_place(&partial, path).map_err(of_disk).map(|()| filled));
-    if outcome.is_err() {
-        // The first error is the one to tell; what is left here is emptied by the next attempt.
-        let _ = fs::remove_dir_all(&partial);
+    let partial = Partial::of(path)?;
+    expect_nothing(path)?;
+    partial.filled(path, fill)
+}
+
+/// The folder `path` as `fill` fills it, unless it `is_whole`; one that is there and is not goes first.
+///
+/// Who finds another process at the same work waits for it, and then finds it done.
+///
+/// # Errors
+/// Those of `fill`, and then nothing is left.
+pub fn renewed(
+    path: &Path,
+    is_whole: impl Fn(&Path) -> bool,
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    let partial = Partial::of(path)?;
+    if is_whole(path) {
+        return Ok(());
     }
-    outcome
+    remove(path).map_err(|error| of_disk(path, error))?;
+    partial.filled(path, fill)
+}
+
+/// A folder that is being filled, of this process alone.
+struct Partial {
+    path: PathBuf,
+    is_placed: bool,
+    _claim: File,
+    _leftover: Leftover,
+}
+
+impl Partial {
+    /// That beside `path`, emptied.
+    fn of(path: &Path) -> Result<Self> {
+        let partial = partial_of(path)?;
+        let _claim = claim(&partial)?;
+        let _leftover = Leftover::of(&partial);
+        empty(&partial).map_err(|error| of_disk(&partial, error))?;
+        Ok(Self { path: partial, is_placed: false, _claim, _leftover })
+    }
+
+    fn filled<T>(mut self, path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+        let filled = fill(&self.path)?;
+        put_in_place(&self.path, path).map_err(|error| of_disk(path, error))?;
+        self.is_placed = true;
+        Ok(filled)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // In its place another process may have begun one already.
+        if !self.is_placed {
+            // What cannot be removed is emptied by the next attempt.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+fn of_disk(path: &Path, error: io::Error) -> anyhow::Error {
+    Fault::Disk.because(anyhow::Error::from(error).context(format!("{}", path.display())))
 }
 
 /// Writes `files` below `folder`, each synced.
@@ -40,7 +91,7 @@ pub fn put<C: Into<Content>>(folder: &Path, files: Vec<(String, C)>) -> Result<(
     for (name, content) in files {
         let path = folder.join(name);
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+            durable::make_folders(parent).with_context(|| parent.display().to_string())?;
         }
         let content: Content = content.into();
         File::create(&path)
@@ -48,6 +99,19 @@ pub fn put<C: Into<Content>>(folder: &Path, files: Vec<(String, C)>) -> Result<(
             .with_context(|| path.display().to_string())?;
     }
     Ok(())
+}
+
+/// There are `bytes` free on the disk where `folder` is or will be.
+///
+/// # Errors
+/// [`Fault::Held`] when there are fewer.
+pub fn expect_room(folder: &Path, bytes: u64) -> Result<()> {
+    let free = free_disk(folder)?;
+    if free >= bytes {
+        return Ok(());
+    }
+    let (needed, free) = (plan::bytes(bytes), plan::bytes(free));
+    Err(Fault::Held.because(anyhow!("{}: {needed} of disk, {free} are free", folder.display())))
 }
 
 fn expect_nothing(path: &Path) -> Result<()> {
@@ -67,14 +131,23 @@ fn partial_of(path: &Path) -> Result<PathBuf> {
 }
 
 /// The folder `partial` for this process alone, as long as the handle lives.
-fn claim(partial: &Path) -> io::Result<File> {
+fn claim(partial: &Path) -> Result<File> {
+    let disk = |error: io::Error| of_disk(partial, error);
     loop {
-        fs::create_dir_all(partial)?;
-        let folder = File::open(partial)?;
-        folder.lock()?;
+        durable::make_folders(partial).map_err(disk)?;
+        // What is behind a link is somebody else's, and would be emptied.
+        let is_own = fs::symlink_metadata(partial).is_ok_and(|found| found.is_dir());
+        if !is_own {
+            return Err(Fault::Held.because(anyhow!(
+                "{}: it is in the way, and no folder of lethe's; move it away",
+                partial.display()
+            )));
+        }
+        let folder = File::open(partial).map_err(disk)?;
+        folder.lock().map_err(disk)?;
         // Who held it before us has renamed or removed it.
-        let held = folder.metadata()?;
-        let found = fs::metadata(partial);
+        let held = folder.metadata().map_err(disk)?;
+        let found = fs::symlink_metadata(partial);
         if found.is_ok_and(|found| (found.dev(), found.ino()) == (held.dev(), held.ino())) {
             return Ok(folder);
         }
@@ -83,11 +156,17 @@ fn claim(partial: &Path) -> io::Result<File> {
 
 /// Removes what a killed process left in it.
 fn empty(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
+    fs::read_dir(folder)?.try_for_each(|entry| remove(&entry?.path()))
+}
+
+/// Removes what is at `path`, if anything; of a link the link.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
     }
-    Ok(())
 }
 
 fn put_in_place(partial: &Path, path: &Path) -> io::Result<()> {

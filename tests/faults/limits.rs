@@ -60,7 +60,7 @@ fn ended_where_nothing_is_kept(place: &Place, tally: &mut Tally) {
         let running = start(&mut command);
         std::thread::sleep(Duration::from_millis(500));
         running.signal(signal);
-        let rule = Rule::codes(&[75]).saying("begins anew");
+        let rule = Rule::codes(&[75]).saying("run the same command again");
         let verdict = rule.verdict(&running.end(Duration::from_secs(5)));
         tally.count(|| format!("signal {signal} at the theory lab"), verdict);
     }

@@ -30,6 +30,7 @@ mod strangers;
 mod tally;
 mod targets;
 mod unpacked;
+mod works;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -76,6 +77,7 @@ const ROWS: &[Row] = &[
     ("no HOME, another locale, a closed output", environment::surroundings),
     ("parts of another run; a last step that diverges", strangers::parts),
     ("hard links, linked folders, a run in a run, devices", strangers::names),
+    ("other work in a folder; lists; readers and writers", works::all),
     ("limits of memory, files and threads; signals at the lab", limits::all),
     ("folders that may not be written or read", environment::permissions),
     ("offline: no socket", environment::offline),

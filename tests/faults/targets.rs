@@ -147,13 +147,13 @@ fn run_folder(folder: &Path) {
     }
 }
 
-/// A manifest in which the word DIGEST stands for that of its protocol.
+/// A manifest in which the word DIGEST stands for that of its protocol, and whose own digest is made to fit.
 fn manifest(bytes: &[u8]) -> Vec<u8> {
-    let digest = lethe::ledger::digest("name = \"tiny\"\n");
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.replace("DIGEST", &digest).into_bytes(),
-        Err(_) => bytes.to_vec(),
-    }
+    let Ok(text) = std::str::from_utf8(bytes) else { return bytes.to_vec() };
+    let text = text.replace("DIGEST", &lethe::ledger::digest("name = \"tiny\"\n"));
+    let Some(body) = text.trim_end().strip_suffix("\n}") else { return text.into_bytes() };
+    let check = lethe::ledger::digest(&format!("{body}\n}}\n"));
+    format!("{body},\n  \"check\": \"{check}\"\n}}\n").into_bytes()
 }
 
 fn weights(folder: &Path, bytes: &[u8]) -> Result<(), String> {

@@ -14,6 +14,8 @@ use crate::picture::Picture;
 
 /// Largest width and height, in pixels.
 pub(crate) const MAX_SIDE: u32 = 16_384;
+/// Most pixels: to decode them takes ten times their number of bytes.
+const MAX_PIXELS: u64 = 64 << 20;
 /// Largest file and largest decoded image, in bytes: what lies above is a mistake or an attack.
 pub(crate) const MAX_BYTES: u64 = 256 << 20;
 
@@ -30,8 +32,12 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
 ///
 /// Palettes are resolved, 16 bits are rounded to 8, transparency is laid over white, the EXIF orientation is applied,
 /// and of an animation the first frame counts. Refused, with the reason: other formats, truncated files, CMYK, more
-/// than 16,384 pixels a side, more than 256 MiB decoded.
+/// than 16,384 pixels a side or 67,108,864 in all, more than 256 MiB of a file or decoded.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, String> {
+    if bytes.len() as u64 > MAX_BYTES {
+        let found = bytes.len();
+        return Err(format!("{found} bytes, more than an image may have ({MAX_BYTES})"));
+    }
     let format = format_of(bytes)?;
     let mut end = None;
     match format {
@@ -126,6 +132,10 @@ fn open(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder, String> 
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits);
     let decoder = reader.into_decoder().map_err(reason)?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(format!("{width}x{height} pixels, more than an image may have ({MAX_PIXELS})"));
+    }
     match decoder.total_bytes() {
         total if total > MAX_BYTES => {
             Err(format!("{total} bytes decoded, more than an image may have ({MAX_BYTES})"))

@@ -11,6 +11,9 @@ use crate::{BadImage, DataError, ImageSet, ReadOptions, Shape, Source};
 /// Classes of a source that does not name them: those of MNIST and all that were made in its image.
 const DEFAULT_CLASSES: usize = 10;
 
+/// Bad images that are listed.
+const MOST_BAD: usize = 100_000;
+
 /// What one pass found.
 #[derive(Debug)]
 pub(crate) struct Gathered {
@@ -43,7 +46,10 @@ pub(crate) fn gather(source: &Source, options: &ReadOptions) -> Result<Gathered,
     let reader = source.open(options.caption_column.as_deref())?;
     let classes = class_names(source, reader.classes(), options.classes.as_deref())?;
     let mut gathered = Gathered::new(classes, reader.as_ref());
-    reader.rows(&mut |row| gathered.take(row, options))?;
+    reader.rows(&mut |row| {
+        gathered.take(row, options)?;
+        gathered.expect_few_bad(source)
+    })?;
     Ok(gathered)
 }
 
@@ -93,6 +99,15 @@ impl Gathered {
 
     fn reject(&mut self, place: Place<'_>, reason: String) {
         self.bad.push(BadImage { place: place.to_string(), reason });
+    }
+
+    /// A list of bad images that nobody would read is not made longer, even where they are left out.
+    fn expect_few_bad(&mut self, source: &Source) -> Result<(), DataError> {
+        if self.bad.len() <= MOST_BAD {
+            return Ok(());
+        }
+        let (source_name, bad) = (source.to_string(), std::mem::take(&mut self.bad));
+        Err(DataError::BadImages { source_name, rows: self.rows, bad })
     }
 
     fn class_of(&self, label: i64, place: Place<'_>) -> Result<usize, DataError> {

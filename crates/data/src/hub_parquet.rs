@@ -166,11 +166,16 @@ impl<'a> HubFile<'a> {
     }
 
     fn text<'b>(&self, bytes: &'b ByteArray, row: u64) -> Result<&'b str, DataError> {
-        let refused = |cause: std::str::Utf8Error| {
-            let (field, found) = (format!("row {row}: caption"), cause.to_string());
-            malformed(self.path, field, "UTF-8", found, "write the captions as texts")
+        let refused = |expected: String, found: String| {
+            let field = format!("row {row}: caption");
+            malformed(self.path, field, expected, found, "write the captions as texts")
         };
-        std::str::from_utf8(bytes.data()).map_err(refused)
+        if bytes.len() > metadata::MAX_CAPTION {
+            let expected = format!("at most {} bytes", metadata::MAX_CAPTION);
+            return Err(refused(expected, bytes.len().to_string()));
+        }
+        std::str::from_utf8(bytes.data())
+            .map_err(|cause| refused("UTF-8".to_string(), cause.to_string()))
     }
 
     fn wrong_rows(&self, expected: String, found: String) -> DataError {

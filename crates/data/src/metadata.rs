@@ -25,9 +25,10 @@ const LIKELY: [&str; 3] = ["caption", "captions", "prompt"];
 
 const FILE: &str = "file_name";
 const LABEL: &str = "label";
-/// Largest file, and longest caption, in bytes: what lies above is a mistake or an attack.
+/// Largest file, in bytes: what lies above is a mistake or an attack.
 const MAX_BYTES: u64 = 256 << 20;
-const MAX_CAPTION: usize = 16 << 10;
+/// Longest caption, likewise.
+pub(crate) const MAX_CAPTION: usize = 16 << 10;
 
 /// A metadata file, read whole.
 #[derive(Debug)]

@@ -27,13 +27,14 @@ const LARGEST: u64 = 256 << 20;
 pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>> {
     let path = path.as_ref();
     expect_file(path)?;
-    let mut bytes = Vec::new();
     let file = File::open(path).map_err(Error::io(path, "open"))?;
-    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
-    if bytes.len() as u64 > LARGEST {
-        let found = format!("more than {LARGEST} bytes");
+    let length = file.metadata().map_err(Error::io(path, "open"))?.len();
+    if length > LARGEST {
+        let found = format!("one of {length} bytes, more than {LARGEST}");
         return Err(Error::NotAFile { path: path.to_owned(), found });
     }
+    let mut bytes = Vec::with_capacity(length as usize);
+    file.take(LARGEST).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
     Ok(bytes)
 }
 
@@ -77,6 +78,23 @@ pub fn expect_own(path: &Path) -> Result<()> {
     Err(Error::NotOwn { path: path.to_owned(), what })
 }
 
+/// Makes `folder` and whatever is missing above it, and syncs the folder of each new one: a new name is on the disk only
+/// when its folder is.
+///
+/// # Errors
+/// Those of the file system.
+pub fn make_folders(folder: &Path) -> std::io::Result<()> {
+    if folder.as_os_str().is_empty() || folder.is_dir() {
+        return Ok(());
+    }
+    let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
+    above.map_or(Ok(()), make_folders)?;
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists || !folder.is_dir() => Err(error),
+        _ => File::open(above.unwrap_or(Path::new(".")))?.sync_all(),
+    }
+}
+
 /// As [`write_file`], with the content streamed by `write`.
 pub(crate) fn replace(
     path: &Path,
@@ -106,19 +124,17 @@ fn expect_replaceable(path: &Path) -> Result<()> {
 /// A new file `partial`, this process's own as long as the handle lives; what is left over from a kill goes first.
 fn claim(partial: &Path) -> Result<File> {
     // Its lock is let go of behind the removal: until then nobody else takes the file for left over.
-    let _left = match fs::symlink_metadata(partial) {
+    let mut _left = None;
+    if let Ok(found) = fs::symlink_metadata(partial) {
         // A link or a pipe in its place is not followed, and not waited for.
-        Ok(found) if found.is_file() => match File::open(partial) {
-            Ok(left) => Some(lock(left, partial)?),
-            Err(_) => None,
-        },
-        _ => None,
-    };
-    match fs::remove_file(partial) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(Error::io(partial, "create")(error));
+        let left = if found.is_file() { File::open(partial).ok() } else { None };
+        _left = left.map(|left| lock(left, partial)).transpose()?;
+        match fs::remove_file(partial) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(Error::io(partial, "create")(error));
+            }
+            _ => {}
         }
-        _ => {}
     }
     let create = |error: std::io::Error| match error.kind() {
         ErrorKind::AlreadyExists => busy(partial),

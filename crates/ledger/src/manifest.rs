@@ -212,13 +212,18 @@ fn with_check(text: &str) -> String {
     format!("{body}{CHECK}{}\"{END}", digest(text))
 }
 
-/// The text before `check` was added, if it is as it was written. Manifests without the field are older than it.
+/// The text before `check` was added, if it is as it was written.
 fn without_check(path: &Path, text: String) -> Result<String> {
     let field = text.rsplit_once(CHECK);
     let Some((body, found)) =
         field.and_then(|(body, rest)| Some((body, rest.strip_suffix(&format!("\"{END}"))?)))
     else {
-        return Ok(text);
+        return Err(Error::InvalidField {
+            what: path.display().to_string(),
+            field: "check",
+            expected: "the digest of what stands before it, as the last field".into(),
+            got: "another end: the file was changed or damaged after it was written".into(),
+        });
     };
     let body = format!("{body}{END}");
     let expected = digest(&body);
@@ -312,6 +317,18 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_manifest_without_its_check_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.json");
+        manifest().save(&path).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let (body, _) = text.rsplit_once(CHECK).unwrap();
+        fs::write(&path, format!("{body}{END}")).unwrap();
+        let message = RunManifest::load(&path).unwrap_err().to_string();
+        assert!(message.contains("field `check`"), "{message}");
+    }
+
+    #[test]
     fn an_unknown_field_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.json");
@@ -319,7 +336,7 @@ pub(crate) mod tests {
         let text = fs::read_to_string(&path).unwrap();
         let (text, _) = text.rsplit_once(CHECK).unwrap();
         let text = text.replacen("\"budget\"", "\"bugdet\"", 1);
-        fs::write(&path, format!("{text}{END}")).unwrap();
+        fs::write(&path, with_check(&format!("{text}{END}"))).unwrap();
         let message = RunManifest::load(&path).unwrap_err().to_string();
         assert!(message.contains("run.json: unknown field `bugdet`"), "{message}");
     }

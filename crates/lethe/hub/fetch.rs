@@ -77,8 +77,11 @@ impl Snapshot<'_> {
     }
 }
 
-/// Takes away what says that all files of a snapshot are there.
+/// Takes away what says that all files of a snapshot are there, where they can be fetched anew.
 fn forget(folder: &Path) {
+    if is_offline() {
+        return;
+    }
     for name in [INDEX, CONFIG] {
         // What is not there need not go.
         let _ = fs::remove_file(folder.join(name));
@@ -99,11 +102,17 @@ fn check_tree(folder: &Path) -> Result<()> {
 }
 
 /// Checks a file against its size and its digest: the cache links it to a blob that bears its SHA-256 as name, if the hub
-/// keeps it as a large file. What does not fit is removed, so that the next command fetches it anew.
+/// keeps it as a large file. What does not fit is removed, so that the next command fetches it anew; offline, and where it
+/// lies outside the hub's blobs, it is left alone.
 fn check(path: &Path, size: Option<u64>) -> Result<()> {
     let unreadable = || format!("{}: cannot read", path.display());
     let blob = fs::canonicalize(path).with_context(unreadable)?;
-    let got = fs::metadata(&blob).with_context(unreadable)?.len();
+    let found = fs::metadata(&blob).with_context(unreadable)?;
+    if !found.is_file() {
+        let error = anyhow!("{}: expected a file, got a pipe or a device", path.display());
+        return Err(Fault::Untrustworthy.because(error));
+    }
+    let got = found.len();
     let name = blob.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let is_digest = name.len() == 64 && name.chars().all(|c| c.is_ascii_hexdigit());
     let fault = if size.is_some_and(|size| size != got) {
@@ -115,14 +124,17 @@ fn check(path: &Path, size: Option<u64>) -> Result<()> {
         None
     };
     let Some(fault) = fault else { return Ok(()) };
-    for spoilt in [path, &blob] {
-        // Gone already where both are one.
-        let _ = fs::remove_file(spoilt);
-    }
-    Err(Fault::Untrustworthy.because(anyhow!(
-        "{}: {fault}; the file was removed, the same command fetches it anew",
-        path.display()
-    )))
+    let is_blob = blob.parent().is_some_and(|folder| folder.ends_with("blobs"));
+    let what_next = if is_blob && !is_offline() {
+        for spoilt in [path, &blob] {
+            // What is gone already need not go.
+            let _ = fs::remove_file(spoilt);
+        }
+        "the file was removed, the same command fetches it anew".to_string()
+    } else {
+        format!("remove {} and fetch it anew", blob.display())
+    };
+    Err(Fault::Untrustworthy.because(anyhow!("{}: {fault}; {what_next}", path.display())))
 }
 
 fn sha256(path: &Path) -> std::io::Result<String> {

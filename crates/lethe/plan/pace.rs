@@ -5,7 +5,6 @@
 //! drawn out in a straight line.
 
 use super::machine;
-use crate::interrupt::Interrupt;
 use crate::latent_system::Latent;
 use crate::measure::denoiser;
 use crate::study::Study;
@@ -183,7 +182,6 @@ fn beyond(one: Rung, two: Rung, n: usize) -> Rung {
 
 /// The first time is not counted where others can follow: it takes its memory from the system.
 fn rung(n: usize, work: &mut impl FnMut(usize) -> Result<()>) -> Result<Rung> {
-    Interrupt::of_process().check()?;
     machine::forget_peak();
     let mut timed = || -> Result<f64> {
         let start = Instant::now();

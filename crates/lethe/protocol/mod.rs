@@ -9,4 +9,4 @@ mod text;
 pub use spec::{
     DataSpec, DiffusionSpec, LatentSpec, MakeSpec, ModelSpec, Posterior, ProbeSpec, ProtocolSpec,
 };
-pub use text::{built_in, load, resolved_text};
+pub use text::{built_in, load, of_text, resolved_text};

@@ -40,6 +40,14 @@ pub struct ProtocolSpec {
     pub probe: ProbeSpec,
 }
 
+impl ProtocolSpec {
+    /// The model that is to be made before task 1, if there is one.
+    pub fn making(&self) -> Option<&MakeSpec> {
+        let make = self.latent.as_ref().and_then(|latent| latent.make.as_ref());
+        make.filter(|_| self.model.pretrained.is_none())
+    }
+}
+
 fn one_seed() -> Vec<u64> {
     vec![1]
 }

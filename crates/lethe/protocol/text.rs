@@ -3,6 +3,7 @@
 use super::ProtocolSpec;
 use crate::exit::Fault;
 use anyhow::{Context, Result, anyhow};
+use std::fmt::Display;
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -27,12 +28,20 @@ pub fn load(name: &str, overrides: &[String]) -> Result<ProtocolSpec> {
         Some(text) => (text.to_string(), format!("built-in protocol `{name}`")),
         None => (read(Path::new(name))?, name.to_string()),
     };
-    let mut table: Table = toml::from_str(&text)
-        .map_err(|error| Fault::Usage.because(anyhow!("{origin}: {error}")))?;
+    let usage = |error: &dyn Display| Fault::Usage.because(anyhow!("{origin}: {error}"));
+    let mut table: Table = toml::from_str(&text).map_err(|error| usage(&error))?;
     for assignment in overrides {
         apply(&mut table, assignment).map_err(|error| Fault::Usage.because(error))?;
     }
-    parse(table).map_err(|error| Fault::Usage.because(anyhow!("{origin}: {error}")))
+    parse(table).map_err(|error| usage(&error))
+}
+
+/// The protocol that `text` says.
+///
+/// # Errors
+/// Names the key.
+pub fn of_text(text: &str) -> Result<ProtocolSpec> {
+    parse(toml::from_str(text)?)
 }
 
 fn read(path: &Path) -> Result<String> {
@@ -58,16 +67,22 @@ fn text_of(path: &Path) -> std::io::Result<String> {
     Err(std::io::Error::other(format!("expected a file of at most {LARGEST} bytes")))
 }
 
+/// No section lies deeper.
+const DEEPEST: usize = 8;
+
 /// Puts `a.b=value` into the table; a value that is no TOML is taken as text.
 fn apply(table: &mut Table, assignment: &str) -> Result<()> {
     let (key, value) = assignment.split_once('=').ok_or_else(|| {
         anyhow!("--set {assignment}: expected KEY=VALUE, such as training.steps=100")
     })?;
-    let value = toml::from_str::<Table>(&format!("value = {value}"))
-        .ok()
-        .and_then(|mut table| table.remove("value"))
-        .unwrap_or_else(|| Value::String(value.to_string()));
+    let value = value_of(value).with_context(|| format!("--set {assignment}"))?;
     let mut path: Vec<&str> = key.trim().split('.').collect();
+    if path.len() > DEEPEST {
+        return Err(anyhow!(
+            "--set: expected a key of at most {DEEPEST} parts, got {}",
+            path.len()
+        ));
+    }
     let last = path
         .pop()
         .filter(|last| !last.is_empty())
@@ -81,6 +96,18 @@ fn apply(table: &mut Table, assignment: &str) -> Result<()> {
     }
     place.insert(last.to_string(), value);
     Ok(())
+}
+
+/// What `text` says in TOML; what is no TOML is a text.
+fn value_of(text: &str) -> Result<Value> {
+    let Ok(mut table) = toml::from_str::<Table>(&format!("value = {text}")) else {
+        return Ok(Value::String(text.to_string()));
+    };
+    let value = table.remove("value").context("no value")?;
+    match table.keys().next() {
+        Some(other) => Err(anyhow!("expected one value, got `{other}` behind it")),
+        None => Ok(value),
+    }
 }
 
 fn parse(table: Table) -> Result<ProtocolSpec> {
@@ -134,6 +161,14 @@ mod tests {
                 .unwrap();
         assert_eq!((spec.training.steps, spec.model.channels.as_slice()), (7, [8, 16].as_slice()));
         assert_eq!((spec.name.as_str(), spec.seeds.as_slice()), ("my run", [3, 4].as_slice()));
+    }
+
+    #[test]
+    fn an_override_is_one_value_of_a_known_depth() {
+        let error = spec(&["name='one'\nseeds=[9]"]).unwrap_err();
+        assert!(crate::exit::in_words(&error).contains("`seeds` behind it"), "{error:#}");
+        let deep = vec!["a"; 100_000].join(".") + "=1";
+        assert!(spec(&[&deep]).unwrap_err().to_string().contains("at most 8 parts"));
     }
 
     #[test]

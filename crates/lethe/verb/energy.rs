@@ -8,6 +8,7 @@ use lethe::candlex::weights::{WeightFile, serialize};
 use lethe::exit::{Fault, fault_of, of_output, tell};
 use lethe::hopfield::Vectors;
 use lethe::kernels::hopfield_energy::{Answer, Form, Question, Wanted, energy};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Hopfield energies of queries under stored patterns.
@@ -96,7 +97,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 fn input(arguments: &Arguments) -> Result<Input> {
     let inputs = [Some(&arguments.queries), Some(&arguments.patterns), arguments.masses.as_ref()];
-    if inputs.contains(&Some(&arguments.out)) {
+    if inputs.into_iter().flatten().any(|input| is_same(input, &arguments.out)) {
         let out = arguments.out.display();
         return Err(Fault::Usage.because(anyhow!("--out: {out} is an input")));
     }
@@ -119,6 +120,7 @@ fn input(arguments: &Arguments) -> Result<Input> {
     if arguments.association {
         check_size("--association: patterns", m, n)?;
     }
+    expect_room(arguments, n, m, d)?;
     if arguments.leave_one_out && n > patterns.dim(0)? {
         let error = anyhow!(
             "--leave-one-out: query i leaves pattern i out, but there are {n} queries and {} patterns",
@@ -143,6 +145,30 @@ fn check_size(option: &str, count: usize, each: usize) -> Result<()> {
         return Err(Fault::Usage.because(error));
     }
     Ok(())
+}
+
+/// Whether both names are those of one file, however they are spelled.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
+    one == other || identity(one).is_some_and(|one| Some(one) == identity(other))
+}
+
+/// Refuses what cannot fit, before it is computed: input, output, and the output's bytes, all in 64 bits.
+fn expect_room(arguments: &Arguments, n: usize, m: usize, d: usize) -> Result<()> {
+    let path = arguments.updates.map_or(0, |updates| n * (updates + 1) * (d + 1));
+    let association = if arguments.association { n * m } else { 0 };
+    let output = n * 2 * (d + 1) + path + association;
+    expect_memory((8 * (2 * (n + m) * d + 3 * output)) as u64)
+}
+
+fn expect_memory(needed: u64) -> Result<()> {
+    match lethe::plan::machine::available_memory() {
+        Some(free) if needed > free => {
+            let (needed, free) = (lethe::plan::bytes(needed), lethe::plan::bytes(free));
+            Err(Fault::Held.because(anyhow!("{needed} of memory at least, {free} are free")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses an output that has no place, before anything is read.
@@ -265,6 +291,8 @@ fn is_wide(file: &WeightFile, name: &str) -> Result<bool> {
 
 fn read(file: &mut WeightFile, name: &str, dtype: DType) -> Result<Tensor> {
     let path = file.path().display().to_string();
+    let n: usize = file.info(name).map_err(of_input)?.shape.iter().product();
+    expect_memory(8 * n as u64)?;
     let tensor = file.tensor(name).map_err(of_input)?;
     let check = || {
         ensure!(tensor.rank() == 2, "{path}: `{name}`: expected [n, d], got {:?}", tensor.dims());

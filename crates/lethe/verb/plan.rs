@@ -35,7 +35,7 @@ pub struct Arguments {
 
 /// Plans and tells.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let interrupt = Interrupt::listening()?;
+    let interrupt = Interrupt::of_process();
     let spec = arguments.protocol.spec()?;
     let folder = arguments.disk.clone().unwrap_or_else(|| Path::new("runs").join(&spec.name));
     let plan = lethe::plan::plan(spec, arguments.protocol.device()?, &folder, &interrupt)?;

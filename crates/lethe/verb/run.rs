@@ -34,9 +34,10 @@ pub struct Arguments {
 
 /// Runs it and names the report on the last line.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let interrupt = Interrupt::listening()?;
+    let interrupt = Interrupt::of_process();
     let spec = arguments.protocol.spec()?;
     let folder = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&spec.name));
+    lethe::session::expect_place(&folder)?;
     let model = folder.join("model");
     let making = Place { folder: &model, interrupt: &interrupt };
     let study = arguments.protocol.study_making(spec, making)?;

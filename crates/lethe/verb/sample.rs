@@ -39,12 +39,12 @@ pub struct Arguments {
     /// What Stable Diffusion draws; may be given several times
     #[arg(long = "prompt", value_name = "TEXT")]
     prompts: Vec<String>,
-    /// What it draws away from; the empty text by default
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    negative_prompt: String,
-    /// Weight of classifier-free guidance for Stable Diffusion; 1 is none
-    #[arg(long, value_name = "W", default_value_t = 7.5)]
-    guidance: f64,
+    /// What Stable Diffusion draws away from; the empty text by default
+    #[arg(long, value_name = "TEXT")]
+    negative_prompt: Option<String>,
+    /// Weight of classifier-free guidance for Stable Diffusion; 1 is none, 7.5 is the default
+    #[arg(long, value_name = "W")]
+    guidance: Option<f64>,
     /// How many images
     #[arg(long, default_value_t = 40)]
     count: usize,
@@ -82,6 +82,8 @@ enum SamplerName {
     Ddpm,
 }
 
+/// Weight of guidance where none is given: diffusers' default.
+const GUIDANCE: f64 = 7.5;
 /// Tiles in a row.
 const COLUMNS: usize = 10;
 
@@ -162,7 +164,7 @@ fn draw_texts(arguments: &Arguments, located: &Path, device: &Device) -> Result<
     check_texts(arguments, &painter, size).map_err(|error| Fault::Usage.because(error))?;
     expect_room(arguments, size, painter.width())?;
     let mut texts = arguments.prompts.clone();
-    texts.push(arguments.negative_prompt.clone());
+    texts.push(arguments.negative_prompt.clone().unwrap_or_default());
     let (embeddings, n) = (painter.embed(&texts)?, arguments.prompts.len());
     let nothing = embeddings.narrow(0, n, 1)?;
     let mut sheet = Sheet::blank(
@@ -176,7 +178,7 @@ fn draw_texts(arguments: &Arguments, located: &Path, device: &Device) -> Result<
         let drawing = Drawing {
             told: Told::Texts { embeddings: embeddings.clone(), of },
             nothing: &nothing,
-            guidance: arguments.guidance,
+            guidance: arguments.guidance.unwrap_or(GUIDANCE),
             stages: arguments.stages,
             seed: Seed(arguments.seed),
         };
@@ -232,7 +234,7 @@ fn check_size(arguments: &Arguments, size: usize, channels: usize) -> Result<()>
 
 fn check_counts(arguments: &Arguments, timesteps: usize) -> Result<()> {
     let Arguments { count, stages, batch, .. } = arguments;
-    let weight = arguments.guidance;
+    let weight = arguments.guidance.unwrap_or(GUIDANCE);
     ensure!(weight.abs() <= 1e4, "--guidance: expected a number up to 10000, got {weight}");
     ensure!(*count > 0, "--count: expected at least 1, got 0");
     ensure!(*batch > 0, "--batch: expected at least 1, got 0");
@@ -253,7 +255,14 @@ fn check(
     check_counts(arguments, timesteps)?;
     check_size(arguments, size, config.out_channels)?;
     let class = &arguments.class;
-    ensure!(arguments.prompts.is_empty(), "--prompt: this network is told no texts");
+    let options = [
+        ("--prompt", !arguments.prompts.is_empty()),
+        ("--negative-prompt", arguments.negative_prompt.is_some()),
+        ("--guidance", arguments.guidance.is_some()),
+    ];
+    if let Some((option, _)) = options.iter().find(|(_, is_given)| *is_given) {
+        bail!("{option}: this network is told no texts");
+    }
     let divisor = config.divisor();
     ensure!(
         size > 0 && size.is_multiple_of(divisor),

@@ -39,7 +39,7 @@ pub struct Arguments {
 
 /// Learns and names the checkpoint.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let interrupt = Interrupt::listening()?;
+    let interrupt = Interrupt::of_process();
     let study = arguments.protocol.study()?;
     let seed =
         arguments.seed.or(study.spec.seeds.first().copied()).context("the protocol has no seed")?;

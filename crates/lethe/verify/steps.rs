@@ -1,7 +1,7 @@
 //! Training steps on the reference's batch: gradient, clipping, AdamW, moving average.
 
 use super::{Batch, Distance, Reference, Subject};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use lethe_kernels::adamw::AdamW;
 use lethe_kernels::ema::lerp;
@@ -35,13 +35,16 @@ impl Setting {
     }
 }
 
+/// Steps that are taken again.
+const MOST_STEPS: usize = 100;
+
 /// Takes as many steps as the reference speaks of; does nothing where it speaks of none.
 pub(super) fn compare(
     network: &Subject,
     batch: &Batch,
     reference: &mut Reference,
 ) -> Result<Vec<Distance>> {
-    let last = (1..=100).rev().find(|k| {
+    let last = (1..=MOST_STEPS).rev().find(|k| {
         ["after", "ema"].iter().any(|kind| !reference.names(&format!("unet.{kind}{k}.")).is_empty())
     });
     let steps = last.unwrap_or(0).max(if reference.has("unet.losses") {
@@ -52,6 +55,7 @@ pub(super) fn compare(
     if steps == 0 {
         return Ok(Vec::new());
     }
+    ensure!(steps <= MOST_STEPS, "unet.losses: expected at most {MOST_STEPS} steps, got {steps}");
     let setting = Setting::read(reference)?;
     let store = &network.store;
     let (average, mut optimizer) = (store.duplicate()?, Optimizer::new(store)?);

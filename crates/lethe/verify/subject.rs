@@ -93,7 +93,7 @@ impl Surroundings {
 /// Whether the network of `root` by itself is one that is told texts; what cannot be read is left to the reader.
 fn is_told_texts(root: &Path) -> bool {
     let path = pixel::locate(root).join(pixel::CONFIG);
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let text = lethe_ledger::durable::read_text(path).unwrap_or_default();
     let config: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     config.get("_class_name").and_then(|name| name.as_str()) == Some("UNet2DConditionModel")
 }

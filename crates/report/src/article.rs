@@ -168,7 +168,7 @@ impl Article {
 /// [`Error::Io`] for what the operating system refuses.
 pub fn claim(folder: impl AsRef<Path>, name: &str) -> Result<()> {
     let folder = folder.as_ref();
-    fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
+    durable::make_folders(folder).map_err(Error::io(folder, "create"))?;
     let entries = fs::read_dir(folder).map_err(Error::io(folder, "read"))?;
     let mut names = entries.flatten().map(|entry| entry.file_name());
     // Hidden files are those of file managers, and of writing that was broken off.
@@ -176,7 +176,7 @@ pub fn claim(folder: impl AsRef<Path>, name: &str) -> Result<()> {
         return Ok(());
     }
     let page = format!("{name}.html");
-    match fs::read(folder.join(&page)) {
+    match durable::read(folder.join(&page)) {
         Ok(bytes) if bytes.windows(MARK.len()).any(|part| part == MARK.as_bytes()) => Ok(()),
         _ => Err(Error::Taken { folder: folder.to_owned(), page }),
     }

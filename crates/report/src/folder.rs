@@ -3,7 +3,9 @@
 use crate::error::{Error, Result};
 use crate::sprite::{Picture, Sheet};
 use crate::study::Study;
-use lethe_ledger::{ExampleTable, Ledger, RunManifest, TrainingLog, TrainingRecord, digest};
+use lethe_ledger::{
+    ExampleTable, Ledger, RunManifest, TrainingLog, TrainingRecord, digest, durable,
+};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -110,6 +112,7 @@ fn digests(folder: &Path) -> Result<Vec<(&'static str, String)>> {
     for name in ["run.json", "examples.json", "ledger.jsonl", "training.jsonl"] {
         let path = folder.join(name);
         if path.exists() {
+            durable::expect_file(&path)?;
             let text = fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
             digests.push((name, digest(&text)));
         }

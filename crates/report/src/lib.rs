@@ -44,7 +44,6 @@ pub use error::{Error, Result};
 use folder::RunFolder;
 use lethe_ledger::durable;
 use lethe_ledger::statistics::Bootstrap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Makes the report of a run folder and returns the path of its page.
@@ -76,7 +75,7 @@ pub fn stale(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
 fn write_with(folder: &Path, bootstrap: Bootstrap) -> Result<PathBuf> {
     let page = page::render(&RunFolder::open(folder)?, bootstrap)?;
     let tables = folder.join("tables");
-    fs::create_dir_all(&tables).map_err(Error::io(&tables, "create"))?;
+    durable::make_folders(&tables).map_err(Error::io(&tables, "create"))?;
     for (name, table) in &page.tables {
         durable::write_file(tables.join(name), table.to_csv().as_bytes())?;
     }

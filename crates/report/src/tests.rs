@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::synthetic::Plan;
+use std::fs;
 
 /// A plan small enough for a test.
 fn small() -> Plan {

@@ -5,15 +5,15 @@
 //! Reading checks every byte. The one before is removed only after the new one was read back.
 
 use crate::error::TrainError;
-use candle_core::Tensor;
-use lethe_candlex::params::ParamStore;
-use lethe_candlex::weights;
+use lethe_ledger::durable;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+
+pub use crate::content::Content;
 
 /// Name of the file that makes a folder a checkpoint.
 pub const MANIFEST: &str = "checkpoint.json";
@@ -23,53 +23,6 @@ const FORMAT: u32 = 1;
 
 /// Files of a checkpoint: paths within it, and what they hold.
 pub type Files = Vec<(String, Content)>;
-
-/// What a file holds; however large, no more than a tensor of it is in memory a second time.
-#[derive(Clone, Debug)]
-pub enum Content {
-    /// These bytes.
-    Bytes(Vec<u8>),
-    /// What another file holds.
-    Copy(PathBuf),
-    /// A safetensors file of these.
-    Tensors(Vec<(String, Tensor)>),
-}
-
-impl From<Vec<u8>> for Content {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self::Bytes(bytes)
-    }
-}
-
-impl Content {
-    /// A safetensors file of all parameters of `store`, without those that it lies over.
-    pub fn store(store: &ParamStore) -> Self {
-        let own = store.iter().map(|(name, tensor)| (name.to_string(), tensor.clone()));
-        Self::Tensors(own.collect())
-    }
-
-    /// Writes it.
-    ///
-    /// # Errors
-    /// Those of `out`, of the file that is copied, and of tensors that cannot be written.
-    pub fn write(&self, out: &mut impl Write) -> std::io::Result<()> {
-        match self {
-            Self::Bytes(bytes) => out.write_all(bytes),
-            Self::Copy(path) => {
-                let named = |error: std::io::Error| {
-                    std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-                };
-                let mut from = File::open(path).map_err(named)?;
-                std::io::copy(&mut from, out).map(|_| ())
-            }
-            Self::Tensors(tensors) => {
-                let tensors: Vec<_> =
-                    tensors.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
-                weights::write(out, &tensors, None)
-            }
-        }
-    }
-}
 
 /// What passes through on its way to a file, counted and digested.
 struct Measured {
@@ -176,8 +129,13 @@ fn damaged(path: &Path, reason: String) -> TrainError {
 }
 
 fn read_manifest(path: &Path) -> Result<Manifest, TrainError> {
-    let text = expect_file(path).and_then(|()| fs::read_to_string(path));
-    let text = text.map_err(|source| damaged(path, source.to_string()))?;
+    let text = durable::read_text(path).map_err(|error| match error {
+        lethe_ledger::Error::Io { source, .. } => damaged(path, source.to_string()),
+        lethe_ledger::Error::NotAFile { found, .. } => {
+            damaged(path, format!("expected a file as it was written, found {found}"))
+        }
+        other => damaged(path, other.to_string()),
+    })?;
     let manifest: Manifest =
         serde_json::from_str(&text).map_err(|error| damaged(path, error.to_string()))?;
     if manifest.format != FORMAT {
@@ -187,6 +145,12 @@ fn read_manifest(path: &Path) -> Result<Manifest, TrainError> {
                 "format {} is not {FORMAT}: another version of lethe wrote it",
                 manifest.format
             ),
+        ));
+    }
+    if let Some(name) = manifest.files.keys().find(|name| !is_within(name)) {
+        return Err(damaged(
+            path,
+            format!("`{}` is no place within a checkpoint", name.escape_debug()),
         ));
     }
     if manifest.digest != digest(&manifest.state, &manifest.files)
@@ -203,6 +167,12 @@ fn read_manifest(path: &Path) -> Result<Manifest, TrainError> {
 /// The text of a manifest: what is read must be that to the last byte.
 fn rendered(manifest: &Manifest) -> serde_json::Result<String> {
     Ok(serde_json::to_string_pretty(manifest)? + "\n")
+}
+
+/// Whether `name` is that of a file below the checkpoint's folder.
+fn is_within(name: &str) -> bool {
+    let is_plain = |part: Component| matches!(part, Component::Normal(_));
+    !name.is_empty() && Path::new(name).components().all(is_plain)
 }
 
 /// A pipe in a file's place would be waited for.
@@ -256,7 +226,8 @@ pub fn save(path: &Path, files: &Files, state: &impl Serialize) -> Result<Checkp
         source: error.into(),
     })?;
     let partial = partial_of(path);
-    let outcome = remove(&partial)
+    let outcome = durable::make_folders(path.parent().unwrap_or(Path::new("")))
+        .and_then(|()| remove(&partial))
         .and_then(|()| fill(&partial, files, state))
         .map_err(io(&partial, "write"))
         .and_then(|()| {
@@ -327,7 +298,7 @@ fn is_name(name: &str) -> bool {
         .is_some_and(|step| step.parse().is_ok_and(|step| self::name(step) == name))
 }
 
-/// The furthest checkpoint in `folder`, if there is one.
+/// The furthest checkpoint in `folder`, if there is one, for the one process that writes there.
 ///
 /// Half-written ones, which a killed run leaves, are removed.
 ///
@@ -348,18 +319,28 @@ pub fn latest(folder: &Path) -> Result<Option<Checkpoint>, TrainError> {
     furthest(folder)
 }
 
-/// The furthest checkpoint in `folder`, if there is one; nothing is removed.
+/// The furthest checkpoint in `folder`, if there is one; nothing is removed, whoever writes there meanwhile.
 ///
 /// # Errors
 /// As [`latest`].
 pub fn furthest(folder: &Path) -> Result<Option<Checkpoint>, TrainError> {
-    let names = list(folder).map_err(|source| TrainError::Io {
-        path: folder.to_path_buf(),
-        action: "list",
-        source,
-    })?;
-    let furthest = names.iter().filter(|name| is_name(name)).max();
-    furthest.map(|name| Checkpoint::open(&folder.join(name))).transpose()
+    /// A run may let go of a checkpoint while it is read: the next one is there then.
+    const TRIES: usize = 5;
+    let mut tries = 0;
+    loop {
+        let names = list(folder).map_err(|source| TrainError::Io {
+            path: folder.to_path_buf(),
+            action: "list",
+            source,
+        })?;
+        let Some(name) = names.iter().filter(|name| is_name(name)).max() else { return Ok(None) };
+        let (path, found) = (folder.join(name), Checkpoint::open(&folder.join(name)));
+        tries += 1;
+        match found {
+            Err(_) if tries < TRIES && !path.exists() => {}
+            found => return found.map(Some),
+        }
+    }
 }
 
 fn list(folder: &Path) -> std::io::Result<Vec<String>> {

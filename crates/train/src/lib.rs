@@ -5,6 +5,7 @@
 //! Never names a concrete network, and knows nothing of what is measured.
 
 pub mod checkpoint;
+mod content;
 mod error;
 mod learning_rate;
 mod noisy;
@@ -13,6 +14,7 @@ mod pixels;
 mod spec;
 mod state;
 mod trainer;
+mod validation;
 
 pub use error::TrainError;
 pub use learning_rate::Decay;
@@ -20,4 +22,4 @@ pub use optimizer::{Optimizer, flatten};
 pub use pixels::{Inputs, Pixels, sample_keys, to_tensor};
 pub use spec::{Keeping, Precision, TrainingSpec};
 pub use state::{Position, Window};
-pub use trainer::{Job, Process, StepReport, Trainer, validation_loss};
+pub use trainer::{Job, Process, StepReport, Trainer};

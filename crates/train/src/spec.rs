@@ -138,6 +138,18 @@ impl TrainingSpec {
         require("batch", batch, "1 to 1048576", self.batch)?;
         let parts = (1..=self.batch).contains(&self.parts);
         require("parts", parts, "1 to training.batch", self.parts)?;
+        require("learning_rate", self.learning_rate <= 1e3, "at most 1000", self.learning_rate)?;
+        let later = self.learning_rate * self.later_rate;
+        require("later_rate", later <= 1e3, "at most 1000 times learning_rate", self.later_rate)?;
+        let decay = self.learning_rate.max(later) * self.weight_decay;
+        require(
+            "weight_decay",
+            decay <= 1.,
+            "at most 1 over the learning rate",
+            self.weight_decay,
+        )?;
+        // Beyond this, squares of gradients would not be numbers.
+        require("clip", self.clip <= 1e18, "at most 1e18", self.clip)?;
         require(
             "checkpoint_every",
             self.checkpoint_every > 0,

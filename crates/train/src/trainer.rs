@@ -10,6 +10,7 @@ use crate::optimizer::{Optimizer, gathered};
 use crate::pixels::Inputs;
 use crate::spec::{Keeping, Precision, TrainingSpec};
 use crate::state::Position;
+use crate::validation::validation_loss;
 use candle_core::{DType, Device, Tensor};
 use lethe_candlex::finite::ensure_finite;
 use lethe_candlex::params::ParamStore;
@@ -17,9 +18,9 @@ use lethe_candlex::rng::{Seed, StepKey};
 use lethe_candlex::tape::{Gradients, Tape, Value};
 use lethe_continual::Batch;
 use lethe_diffusion::denoiser::{Network, Pass};
-use lethe_diffusion::objective::{DenoisingLoss, PendingLoss, Weighting, denoising_loss};
-use lethe_diffusion::parameterization::{Parameterization, perturb};
-use lethe_diffusion::schedule::{NoiseSchedule, Timestep};
+use lethe_diffusion::objective::{DenoisingLoss, PendingLoss, Weighting};
+use lethe_diffusion::parameterization::Parameterization;
+use lethe_diffusion::schedule::NoiseSchedule;
 use lethe_kernels::adamw::AdamW;
 use lethe_kernels::ema::{lerp, norm};
 use lethe_kernels::tf32::Tf32;
@@ -332,26 +333,25 @@ impl<'a, N: Network> Trainer<'a, N> {
         Ok(())
     }
 
-    /// What the task leaves can be measured: finite numbers, and a finite loss on a few of `ids`.
-    ///
-    /// The last update is followed by no step that would find out.
+    /// What the last step left can be gone on with: finite numbers, and a finite loss on a few of `ids`.
     ///
     /// # Errors
     /// [`TrainError::Diverged`].
     pub fn expect_sound(&self, ids: &[u64]) -> Result<(), TrainError> {
         const ENOUGH: usize = 4;
         let ids = &ids[..ids.len().min(ENOUGH)];
-        let loss = self.with_result(|store| match ensure_finite("weights", store.flat()) {
-            Ok(()) if ids.is_empty() => Ok(0.),
-            Ok(()) => validation_loss(&self.job, store, ids),
-            Err(_) => Ok(f64::NAN),
-        })??;
-        if loss.is_finite() {
-            return Ok(());
-        }
-        let (what, examples) = ("what the network that the task leaves predicts", Vec::new());
-        let (task, step) = (self.job.task, self.position.step);
-        Err(TrainError::Diverged { task, step, what, examples })
+        self.with_result(|store| match ensure_finite("weights", store.flat()) {
+            Ok(()) => validation_loss(&self.job, store, ids, self.last_step()).map(drop),
+            Err(_) => {
+                let (task, step, examples) = (self.job.task, self.last_step(), Vec::new());
+                Err(TrainError::Diverged { task, step, what: "a weight that it left", examples })
+            }
+        })?
+    }
+
+    /// The number of the step that was taken last.
+    fn last_step(&self) -> u64 {
+        self.position.step.saturating_sub(1)
     }
 
     /// The line of the training log that is due after this step, if one is.
@@ -391,13 +391,10 @@ impl<'a, N: Network> Trainer<'a, N> {
     /// The validation loss of the task's result on the first of `held_out`.
     ///
     /// # Errors
-    /// Those of [`validation_loss`].
+    /// [`TrainError::Diverged`] where it is no number, and those of reading the data.
     pub fn validate(&self, held_out: &[u64]) -> Result<Option<f64>, TrainError> {
         let ids = &held_out[..held_out.len().min(self.job.spec.validation_examples)];
-        if ids.is_empty() {
-            return Ok(None);
-        }
-        self.with_result(|store| validation_loss(&self.job, store, ids))?.map(Some)
+        self.with_result(|store| validation_loss(&self.job, store, ids, self.last_step()))?
     }
 }
 
@@ -407,45 +404,6 @@ fn average_device<'s>(spec: &TrainingSpec, store: &'s ParamStore) -> &'s Device 
         Keeping::Device => store.flat().device(),
         Keeping::Host => &Device::Cpu,
     }
-}
-
-/// The loss on `ids` with noise and timesteps that never change: timesteps spread evenly, noise by example.
-///
-/// # Errors
-/// When an example is not in the data, or shapes do not fit.
-pub fn validation_loss<N: Network>(
-    job: &Job<'_, N>,
-    store: &ParamStore,
-    ids: &[u64],
-) -> Result<f64, TrainError> {
-    const BATCH: usize = 64;
-    let Process { schedule, parameterization, weighting } = job.process;
-    let stream = job.seed.stream("validation");
-    let total = schedule.timesteps();
-    let mut sum = 0.;
-    for (first, ids) in ids.chunks(BATCH).enumerate().map(|(k, chunk)| (k * BATCH, chunk)) {
-        // The golden section visits every part of the schedule evenly, whatever the number of examples.
-        let spread = |i: usize| ((first + i) as f64 * 0.618_033_988_749_894_8).fract();
-        let timesteps: Vec<Timestep> =
-            (0..ids.len()).map(|i| Timestep((spread(i) * total as f64) as usize)).collect();
-        let clean = job.inputs.clean(ids, &[])?;
-        let noise = stream.normal(0, ids, &clean.dims()[1..], clean.device())?;
-        let x = perturb(schedule, &clean, &noise, &timesteps)?;
-        let target = parameterization.target(schedule, &clean, &noise, &timesteps)?;
-        let told = job.inputs.told(ids)?;
-        let levels: Vec<f64> = timesteps.iter().map(|t| t.0 as f64).collect();
-        let tape = Tape::inference(store);
-        let output = job.network.forward(
-            &tape,
-            &Value::constant(x),
-            &levels,
-            &Pass::plain(told.condition()),
-        )?;
-        let weights: Vec<f64> =
-            timesteps.iter().map(|&t| weighting.weight(schedule, *parameterization, t)).collect();
-        sum += denoising_loss(output.tensor(), &target, &weights)?.mean * ids.len() as f64;
-    }
-    Ok(sum / ids.len() as f64)
 }
 
 #[cfg(test)]

@@ -224,6 +224,9 @@ fn captions_lie_in_a_column_of_texts() {
     let foreign = captioned(TEXT, [Some(b"one"), Some(b"\xff"), Some(b"three")]);
     let message = refusal(&foreign);
     assert!(message.contains("row 1: caption: expected UTF-8"), "{message}");
+    let long = vec![b'a'; crate::metadata::MAX_CAPTION + 1];
+    let message = refusal(&captioned(TEXT, [Some(b"one"), Some(&long), Some(b"three")]));
+    assert!(message.contains("row 1: caption: expected at most 16384 bytes"), "{message}");
     let two = [captioned(TEXT, texts).bytes(), three().bytes()];
     let message = outcome_of(&two, &ReadOptions::default()).unwrap_err();
     assert!(

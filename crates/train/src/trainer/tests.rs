@@ -242,6 +242,30 @@ fn a_nan_stops_in_its_step_and_moves_nothing() {
     });
 }
 
+/// No step follows the last one that would find out.
+#[test]
+fn what_a_step_left_is_looked_at_before_it_is_kept() {
+    let culprits = |trainer: &Trainer<'_, Tiny>, expected: &str| {
+        let error = trainer.expect_sound(&[1, 2]).unwrap_err();
+        let TrainError::Diverged { task: 1, step: 0, what, examples } = error else {
+            panic!("{error}")
+        };
+        assert_eq!(what, expected);
+        examples.len()
+    };
+    with_trainer(Tiny { poison: Some(0.), ..TINY }, false, |trainer| {
+        assert_eq!(culprits(&trainer, "the validation loss"), 2);
+    });
+    with_trainer(TINY, false, |mut trainer| {
+        trainer.step(&batch(0)).unwrap();
+        trainer.expect_sound(&[1, 2]).unwrap();
+        trainer.expect_sound(&[]).unwrap();
+        let spoilt = (trainer.average.flat() * f64::NAN).unwrap();
+        lerp(trainer.average.flat(), &spoilt, 1., 1.).unwrap();
+        assert_eq!(culprits(&trainer, "a weight that it left"), 0);
+    });
+}
+
 #[test]
 fn a_parameter_without_a_gradient_is_named() {
     with_trainer(TINY, true, |mut trainer| {
