@@ -45,7 +45,7 @@ pub fn folder_of(name: &Path, like: Option<&Path>) -> Result<PathBuf> {
 /// When it is no folder, or that of a whole run.
 pub fn expect_model(folder: &Path) -> Result<()> {
     if !folder.is_dir() {
-        let why = "there is no such folder";
+        let why = if folder.exists() { "it is no folder" } else { "there is no such folder" };
         return Err(Fault::Missing.because(anyhow!("{}: {why}", folder.display())));
     }
     if folder.join("run.json").is_file() {

@@ -86,7 +86,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let input = input(arguments)?;
     let tensors = answers(arguments, &input)?;
     for (name, tensor) in &tensors {
-        ensure_finite(name, tensor).map_err(|error| Fault::Data.because(error))?;
+        // What was read is finite.
+        ensure_finite(name, tensor).map_err(|error| {
+            Fault::Usage.because(anyhow!(
+                "--inverse-temperature: out of all proportion to these numbers: {error}"
+            ))
+        })?;
     }
     let bytes = serialize(&tensors, None)?;
     lethe::ledger::durable::write_file(&arguments.out, &bytes).map_err(of_output)?;
