@@ -6,6 +6,7 @@
 
 use super::{Form, Question, Wanted};
 use crate::elementary::exp_and_m1;
+use crate::simd::{MulAdd, multiversion};
 use gemm::Parallelism;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -60,6 +61,8 @@ struct Patterns<'a, T> {
     d: usize,
     /// ½‖ξ_μ‖².
     half_norms: Vec<f64>,
+    /// log a_μ, where there are masses.
+    log_masses: Vec<f64>,
     question: &'a Question<'a>,
 }
 
@@ -74,7 +77,8 @@ pub(super) fn energy<T: Precision>(
         Form::Dot => Vec::new(),
         Form::Distance => patterns.par_chunks(d.max(1)).map(half_norm).collect(),
     };
-    let patterns = Patterns { values: patterns, d, half_norms, question };
+    let log_masses = question.masses.unwrap_or_default().iter().map(|mass| mass.ln()).collect();
+    let patterns = Patterns { values: patterns, d, half_norms, log_masses, question };
     let blocks: Vec<Range<usize>> = (0..rows(queries))
         .step_by(BLOCK)
         .map(|first| first..(first + BLOCK).min(rows(queries)))
@@ -204,72 +208,201 @@ impl<T: Precision> Patterns<'_, T> {
         Answers::new(self.question, &sums, &half_norms, &retrieved, d)
     }
 
-    /// Adds one block of patterns to one query's sums; the similarities become weights a·e^{l − M}.
+    /// Adds one block of patterns to one query's sums; the similarities become weights a·e^{l − M} where they are wanted.
     ///
     /// Returns the factor by which what was gathered before shrinks.
     fn add(
         &self,
         sums: &mut Sums,
-        (query, half_norm): (&[T], f64),
+        query: (&[T], f64),
         similarities: &mut [T],
         own: Range<usize>,
         left_out: Option<usize>,
     ) -> f64 {
-        let beta = self.question.inverse_temperature;
         let out = left_out.filter(|index| own.contains(index)).map(|index| index - own.start);
         let mut logits = [0.; BLOCK];
         let logits = &mut logits[..own.len()];
-        match self.question.form {
-            Form::Dot => {
-                logits.iter_mut().zip(&*similarities).for_each(|(l, s)| *l = beta * s.wide())
-            }
-            Form::Distance => {
-                for ((l, s), mu) in logits.iter_mut().zip(&*similarities).zip(own.clone()) {
-                    let norms = self.half_norms[mu] + half_norm;
-                    let similarity = s.wide() - norms;
-                    // A NaN is not near, and passes.
-                    *l = beta
-                        * if similarity > -NEAR * norms {
-                            -half_square_distance(query, self.pattern(mu))
-                        } else {
-                            similarity
-                        };
-                }
-            }
-        }
+        self.logits(query, similarities, own.start, logits);
         if let Some(out) = out {
             logits[out] = f64::NEG_INFINITY;
         }
-        // A NaN must reach the sums: `max` would drop it.
-        let largest =
-            logits.iter().fold(f64::NEG_INFINITY, |a, &b| if b > a || b.is_nan() { b } else { a });
+        let mut largest = f64::NEG_INFINITY;
+        find_largest(logits, &mut largest);
         if largest == f64::NEG_INFINITY {
             similarities.fill(T::ZERO);
             return 1.;
         }
         let factor = sums.raise(largest);
-        for (index, (logit, weight)) in logits.iter().zip(similarities).enumerate() {
-            if Some(index) == out {
-                *weight = T::ZERO;
-                continue;
+        // Around the pattern that is left out, if one is.
+        let parts =
+            [0..out.unwrap_or(logits.len()), out.map_or(logits.len(), |out| out + 1)..logits.len()];
+        for part in parts {
+            let logits = &mut logits[part.clone()];
+            match self.question.masses {
+                None => sums.add_equal(logits),
+                Some(masses) => {
+                    let part = own.start + part.start..own.start + part.end;
+                    sums.add_heavy(logits, &masses[part.clone()], &self.log_masses[part]);
+                }
             }
-            let mass = self.question.masses.map_or(1., |masses| masses[own.start + index]);
-            let shifted = logit - sums.largest;
-            let (weight_of_one, excess) = exp_and_m1(shifted);
-            let value = mass * weight_of_one;
-            sums.masses += mass;
-            sums.excess += mass * excess;
-            sums.total += value;
-            // Weights that vanished add nothing, and −∞ · 0 must not become NaN.
-            if value > 0. {
-                sums.moment += value * (shifted + if mass == 1. { 0. } else { mass.ln() });
-            } else if value.is_nan() {
-                sums.moment = f64::NAN;
+        }
+        if self.question.wanted == Wanted::Retrieved {
+            // The logits have become weights.
+            similarities.iter_mut().zip(&*logits).for_each(|(to, weight)| *to = T::narrow(*weight));
+            if let Some(out) = out {
+                similarities[out] = T::ZERO;
             }
-            *weight = T::narrow(value);
         }
         factor
     }
+
+    /// l of one query and the patterns from `first` on.
+    fn logits(
+        &self,
+        (query, half_norm): (&[T], f64),
+        similarities: &[T],
+        first: usize,
+        logits: &mut [f64],
+    ) {
+        let beta = self.question.inverse_temperature;
+        if self.question.form == Form::Dot {
+            logits.iter_mut().zip(similarities).for_each(|(l, s)| *l = beta * s.wide());
+            return;
+        }
+        let half_norms = &self.half_norms[first..][..logits.len()];
+        let mut is_any_near = false;
+        for ((l, s), own) in logits.iter_mut().zip(similarities).zip(half_norms) {
+            let norms = own + half_norm;
+            let similarity = s.wide() - norms;
+            // A NaN is not near, and passes.
+            is_any_near |= similarity > -NEAR * norms;
+            *l = beta * similarity;
+        }
+        if !is_any_near {
+            return;
+        }
+        for (k, (l, s)) in logits.iter_mut().zip(similarities).enumerate() {
+            let norms = half_norms[k] + half_norm;
+            if s.wide() - norms > -NEAR * norms {
+                *l = -beta * half_square_distance(query, self.pattern(first + k));
+            }
+        }
+    }
+}
+
+/// Lanes of the sums below: the same on every processor.
+const LANES: usize = 8;
+
+multiversion! {
+    /// The largest of `values`, and NaN where one of them is.
+    fn find_largest(values: &[f64], largest: &mut f64) = largest_of;
+}
+
+#[inline(always)]
+fn largest_of<M: MulAdd, const L: usize>(values: &[f64], largest: &mut f64) {
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let (mut lanes, mut is_nan) = ([f64::NEG_INFINITY; LANES], [false; LANES]);
+    let mut take = |l: usize, x: f64| {
+        lanes[l] = if x > lanes[l] { x } else { lanes[l] };
+        is_nan[l] |= x.is_nan();
+    };
+    chunks.iter().for_each(|chunk| (0..LANES).for_each(|l| take(l, chunk[l])));
+    rest.iter().enumerate().for_each(|(l, x)| take(l, *x));
+    let of_lanes = lanes.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    *largest = if is_nan.contains(&true) { f64::NAN } else { of_lanes };
+}
+
+/// What a block of patterns adds to A, S, T and U, lane by lane.
+#[derive(Default)]
+struct Lanes {
+    masses: [f64; LANES],
+    excess: [f64; LANES],
+    total: [f64; LANES],
+    moment: [f64; LANES],
+}
+
+impl Lanes {
+    /// Adds a pattern of mass a whose l − M is `shifted`; returns its weight.
+    #[inline(always)]
+    fn add(&mut self, l: usize, shifted: f64, mass: f64, log_mass: f64) -> f64 {
+        let (weight_of_one, excess) = exp_and_m1(shifted);
+        let value = mass * weight_of_one;
+        self.masses[l] += mass;
+        self.excess[l] += mass * excess;
+        self.total[l] += value;
+        // Weights that vanished add nothing, and −∞ · 0 must not become NaN.
+        self.moment[l] += if value > 0. { value * (shifted + log_mass) } else { 0. };
+        value
+    }
+}
+
+impl Sums {
+    fn add_equal(&mut self, logits: &mut [f64]) {
+        let mut lanes = Lanes::default();
+        weigh_equal(logits, self.largest, &mut lanes);
+        self.gather(&lanes);
+    }
+
+    fn add_heavy(&mut self, logits: &mut [f64], masses: &[f64], log_masses: &[f64]) {
+        let mut lanes = Lanes::default();
+        weigh_heavy(logits, self.largest, masses, log_masses, &mut lanes);
+        self.gather(&lanes);
+    }
+
+    fn gather(&mut self, lanes: &Lanes) {
+        let sum = |lanes: &[f64; LANES]| lanes.iter().sum::<f64>();
+        self.masses += sum(&lanes.masses);
+        self.excess += sum(&lanes.excess);
+        self.total += sum(&lanes.total);
+        self.moment += sum(&lanes.moment);
+    }
+}
+
+multiversion! {
+    /// Turns logits into weights e^{l − M}.
+    fn weigh_equal(logits: &mut [f64], largest: f64, lanes: &mut Lanes) = weigh_equal_in;
+}
+
+multiversion! {
+    /// Turns logits into weights a·e^{l − M}.
+    fn weigh_heavy(
+        logits: &mut [f64],
+        largest: f64,
+        masses: &[f64],
+        log_masses: &[f64],
+        lanes: &mut Lanes,
+    ) = weigh_heavy_in;
+}
+
+#[inline(always)]
+fn weigh_equal_in<M: MulAdd, const L: usize>(logits: &mut [f64], largest: f64, lanes: &mut Lanes) {
+    let (chunks, rest) = logits.as_chunks_mut::<LANES>();
+    let mut own = std::mem::take(lanes);
+    for chunk in chunks {
+        for (l, logit) in chunk.iter_mut().enumerate() {
+            *logit = own.add(l, *logit - largest, 1., 0.);
+        }
+    }
+    for (l, logit) in rest.iter_mut().enumerate() {
+        *logit = own.add(l, *logit - largest, 1., 0.);
+    }
+    *lanes = own;
+}
+
+#[inline(always)]
+fn weigh_heavy_in<M: MulAdd, const L: usize>(
+    logits: &mut [f64],
+    largest: f64,
+    masses: &[f64],
+    log_masses: &[f64],
+    lanes: &mut Lanes,
+) {
+    let mut own = std::mem::take(lanes);
+    for (k, ((logit, mass), log_mass)) in logits.iter_mut().zip(masses).zip(log_masses).enumerate()
+    {
+        *logit = own.add(k % LANES, *logit - largest, *mass, *log_mass);
+    }
+    *lanes = own;
 }
 
 impl Answers {
