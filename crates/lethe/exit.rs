@@ -259,7 +259,11 @@ fn of_report(error: &lethe_report::Error) -> Fault {
 
 fn of_ledger(error: &lethe_ledger::Error) -> Fault {
     match error {
-        lethe_ledger::Error::Io { source, .. } => of_io(source),
+        lethe_ledger::Error::Io { source, action, .. } => match of_io(source) {
+            // Where something is written, its folder is gone.
+            Fault::Missing if !["open", "read"].contains(action) => Fault::Disk,
+            other => other,
+        },
         lethe_ledger::Error::NotFinite { .. } => Fault::Diverged,
         // It is written here alone, of what was checked before.
         lethe_ledger::Error::Parquet { .. } => Fault::Disk,
