@@ -131,9 +131,12 @@ pub fn fault_of(error: &anyhow::Error) -> Fault {
     error.chain().find_map(known).unwrap_or(Fault::Bug)
 }
 
-/// A device's memory that is used up is known by the driver's words alone, whatever carries them.
+/// A device's memory that is used up is known by the driver's words alone, whatever carries them; that of the machine may be
+/// refused to any call of the system.
 fn is_of_memory(cause: &(dyn std::error::Error + 'static)) -> bool {
-    cause.is::<candle_core::Error>() && cause.to_string().contains("OUT_OF_MEMORY")
+    let system = cause.downcast_ref::<std::io::Error>();
+    system.is_some_and(|error| error.kind() == std::io::ErrorKind::OutOfMemory)
+        || cause.is::<candle_core::Error>() && cause.to_string().contains("OUT_OF_MEMORY")
 }
 
 fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Fault> {
@@ -285,6 +288,9 @@ mod tests {
         let io = std::io::Error::from(std::io::ErrorKind::StorageFull);
         let error = Err::<(), _>(TrainError::Io { path: "x".into(), action: "write", source: io });
         assert_eq!(fault_of(&error.context("saving").unwrap_err()), Fault::Disk);
+        let io = std::io::Error::from_raw_os_error(libc::ENOMEM);
+        let error = TrainError::Io { path: "x".into(), action: "list", source: io };
+        assert_eq!(fault_of(&error.into()), Fault::Memory);
         assert_eq!(fault_of(&anyhow!("surprise")), Fault::Bug);
     }
 }

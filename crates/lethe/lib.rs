@@ -10,6 +10,7 @@ pub mod changes;
 pub mod check;
 pub mod coverage;
 pub mod dataset;
+pub mod destination;
 pub mod device;
 pub mod doctor;
 pub mod exit;

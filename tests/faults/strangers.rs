@@ -122,6 +122,15 @@ fn not_replaced(place: &Place, tally: &mut Tally) {
     command.args(["sample", "--count", "1", "--stages", "1", "--out"]).arg(&pipe);
     let ended = run(command.arg(place.path("whole/seed-7/task-1")), Duration::from_secs(20));
     tally.count(|| "a pipe as --out".into(), Rule::codes(&[73]).verdict(&ended));
-    let is_pipe = !fs::symlink_metadata(pipe).unwrap().is_file();
+    let is_pipe = !fs::symlink_metadata(&pipe).unwrap().is_file();
     tally.count(|| "that pipe".into(), if is_pipe { Ok(()) } else { Err("replaced".into()) });
+    // As /dev/stdout is one.
+    let link = place.path("link.png");
+    symlink(&pipe, &link).unwrap();
+    let mut command = lethe();
+    command.args(["sample", "--count", "1", "--stages", "1", "--out"]).arg(&link);
+    let ended = run(command.arg(place.path("whole/seed-7/task-1")), Duration::from_secs(20));
+    tally.count(|| "a link to a pipe as --out".into(), Rule::codes(&[73]).verdict(&ended));
+    let is_link = fs::symlink_metadata(&link).unwrap().is_symlink();
+    tally.count(|| "that link".into(), if is_link { Ok(()) } else { Err("replaced".into()) });
 }

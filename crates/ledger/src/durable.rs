@@ -111,10 +111,11 @@ pub(crate) fn replace(
     outcome
 }
 
-/// A device or a pipe is written to, not put away: a file in the place of /dev/null would break the machine.
+/// A device or a pipe is written to, not put away, nor is a link to one: a file in the place of /dev/null or /dev/stdout would
+/// break the machine.
 fn expect_replaceable(path: &Path) -> Result<()> {
-    let is_other = |found: fs::Metadata| !found.is_file() && !found.is_symlink();
-    if !fs::symlink_metadata(path).is_ok_and(is_other) {
+    // A link that leads nowhere is nobody's.
+    if !fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return Ok(());
     }
     let why = "it is there already, and no file; give the name of a file";
@@ -242,6 +243,15 @@ mod tests {
         write_file(&path, b"second").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"second");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_to_a_device_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stdout");
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        assert!(write_file(&path, b"").unwrap_err().to_string().contains("no file"));
+        assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use candle_core::{DType, Device, Tensor};
 use clap::{Args, ValueEnum};
 use lethe::candlex::finite::ensure_finite;
 use lethe::candlex::weights::{WeightFile, serialize};
+use lethe::destination;
 use lethe::exit::{Fault, fault_of, of_output, tell};
 use lethe::hopfield::Vectors;
 use lethe::kernels::hopfield_energy::{Answer, Form, Question, Wanted, energy};
@@ -83,6 +84,7 @@ struct Input {
 
 /// Reads, computes, writes.
 pub fn run(arguments: &Arguments) -> Result<()> {
+    let out = destination::of(&arguments.out)?;
     let input = input(arguments)?;
     let tensors = answers(arguments, &input)?;
     for (name, tensor) in &tensors {
@@ -94,7 +96,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         })?;
     }
     let bytes = serialize(&tensors, None)?;
-    lethe::ledger::durable::write_file(&arguments.out, &bytes).map_err(of_output)?;
+    lethe::ledger::durable::write_file(&out, &bytes).map_err(of_output)?;
     let names: Vec<&str> = tensors.iter().map(|(name, _)| *name).collect();
     let n = input.queries.dim(0)?;
     tell(&format!("{}: {} of {n} queries", arguments.out.display(), names.join(", ")))
@@ -106,7 +108,6 @@ fn input(arguments: &Arguments) -> Result<Input> {
         let out = arguments.out.display();
         return Err(Fault::Usage.because(anyhow!("--out: {out} is an input")));
     }
-    check_place(&arguments.out)?;
     let (mut queries, mut patterns) = (open(&arguments.queries)?, open(&arguments.patterns)?);
     let is_wide = is_wide(&queries, "queries")? && is_wide(&patterns, "patterns")?;
     let dtype = if is_wide { DType::F64 } else { DType::F32 };
@@ -174,18 +175,6 @@ fn expect_memory(needed: u64) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// Refuses an output that has no place, before anything is read.
-fn check_place(out: &Path) -> Result<()> {
-    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let is_there = folder.is_none_or(Path::is_dir);
-    if !is_there || out.is_dir() {
-        let error =
-            anyhow!("--out: expected a file in a folder that is there, got {}", out.display());
-        return Err(Fault::Held.because(error));
-    }
-    Ok(())
 }
 
 /// What is wrong with a user's own file is wrong with the data.

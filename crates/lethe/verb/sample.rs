@@ -5,6 +5,7 @@ use anyhow::{Result, anyhow, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use clap::{Args, ValueEnum};
 use lethe::candlex::rng::{Seed, Stream};
+use lethe::destination;
 use lethe::diffusion::denoiser::{Condition, Denoiser, NetworkDenoiser, Told};
 use lethe::diffusion::sampler::{Ddim, Ddpm, Spacing, Variance, walk};
 use lethe::exit::{Fault, otherwise};
@@ -92,33 +93,26 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let device = lethe::device::named(&arguments.device)?;
     let folder = arguments.folder.as_ref().or(arguments.model.as_ref());
     let folder = folder.ok_or_else(|| Fault::Usage.because(anyhow!("expected a folder")))?;
-    expect_place(&arguments.out)?;
+    let out = place(&arguments.out)?;
     let located = locate(&folder_of(folder, arguments.like.as_deref())?)?;
     let sheet = if lethe::latent::folder::is_pipeline(&located) {
         draw_texts(arguments, &located, &device)?
     } else {
         draw_pixels(arguments, &located, &device)?
     };
-    lethe::ledger::durable::write_file(&arguments.out, &sheet.png()?)?;
+    lethe::ledger::durable::write_file(&out, &sheet.png()?)?;
     say(&arguments.out.display().to_string());
     Ok(())
 }
 
-/// The picture's folder must be there before anything is drawn, and its name that of a PNG.
-fn expect_place(out: &Path) -> Result<()> {
+/// Where the picture goes, whose name must be that of a PNG.
+fn place(out: &Path) -> Result<PathBuf> {
     let is_png = out.extension().is_some_and(|end| end.eq_ignore_ascii_case("png"));
     if !is_png || out.is_dir() {
         let why = "expected the name of a file that ends in .png";
         return Err(Fault::Usage.because(anyhow!("--out: {}: {why}", out.display())));
     }
-    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
-    match folder.filter(|folder| !folder.is_dir()) {
-        None => Ok(()),
-        Some(folder) => {
-            Err(Fault::Held
-                .because(anyhow!("--out: {}: there is no such folder", folder.display())))
-        }
-    }
+    destination::of(out)
 }
 
 /// Numbers of the images, batch by batch.
