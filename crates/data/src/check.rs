@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::detect::left_out;
 use crate::gather::gather;
 use crate::{BadImage, DataError, ReadOptions, Shape, Source};
 
@@ -10,6 +11,8 @@ use crate::{BadImage, DataError, ReadOptions, Shape, Source};
 pub struct Summary {
     /// The dataset.
     pub source: String,
+    /// What lies beside its files and was not read: files of other splits, and folders.
+    pub left_out: Vec<String>,
     /// Rows, usable or not.
     pub rows: u64,
     /// Each class with its number of usable images, in label order.
@@ -39,6 +42,7 @@ pub fn check(source: &Source, options: &ReadOptions) -> Result<Summary, DataErro
     let mut gathered = gather(source, options)?;
     Ok(Summary {
         source: source.to_string(),
+        left_out: left_out(source),
         rows: gathered.rows,
         classes: gathered.classes.iter().cloned().zip(gathered.counts.iter().copied()).collect(),
         shapes: gathered.shapes.iter().map(|(&shape, &count)| (shape, count)).collect(),
@@ -52,6 +56,10 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let usable: usize = self.classes.iter().map(|(_, count)| count).sum();
         writeln!(f, "{}", self.source)?;
+        if !self.left_out.is_empty() {
+            let names = self.left_out.join(", ");
+            writeln!(f, "left out: {names} (beside it; give its own path to read it)")?;
+        }
         writeln!(f, "images:  {usable} usable of {} rows", self.rows)?;
         writeln!(
             f,

@@ -7,10 +7,9 @@ use std::path::Path;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use crate::Shape;
 use crate::contain::contain;
-use crate::jpeg;
 use crate::picture::Picture;
+use crate::{Shape, jpeg, png};
 
 /// Largest width and height, in pixels.
 pub(crate) const MAX_SIDE: u32 = 16_384;
@@ -31,53 +30,43 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
 /// Decodes an image; its format is known by its content, never by a name.
 ///
 /// Palettes are resolved, 16 bits are rounded to 8, transparency is laid over white, the EXIF orientation is applied,
-/// and of an animation the first frame counts. Refused, with the reason: other formats, truncated files, CMYK, more
-/// than 16,384 pixels a side or 67,108,864 in all, more than 256 MiB of a file or decoded.
+/// and of an animation the first frame counts. Refused, with the reason: other formats, truncated files, CMYK,
+/// colours beyond a palette, more than 16,384 pixels a side or 67,108,864 in all, more than 256 MiB of a file or decoded.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, String> {
     if bytes.len() as u64 > MAX_BYTES {
         let found = bytes.len();
         return Err(format!("{found} bytes, more than an image may have ({MAX_BYTES})"));
     }
     let format = format_of(bytes)?;
-    let mut end = None;
-    match format {
-        ImageFormat::Jpeg => end = Some(jpeg::inspect(bytes)?),
-        ImageFormat::WebP => check_riff_length(bytes)?,
-        _ => check_png_end(bytes)?,
-    }
-    let needed = match format {
-        ImageFormat::Png => without_texts(bytes),
-        _ => Cow::Borrowed(bytes),
+    // The file as it is decoded; and, where it shows what a decoder passes over, another one of the same picture.
+    let (needed, other, fault) = match format {
+        ImageFormat::Jpeg => {
+            let other = jpeg::lengthened(bytes, jpeg::inspect(bytes)?);
+            (
+                Cow::Borrowed(bytes),
+                Some(other),
+                "truncated JPEG: its data end before the picture does",
+            )
+        }
+        ImageFormat::WebP => {
+            check_riff_length(bytes)?;
+            (Cow::Borrowed(bytes), None, "")
+        }
+        _ => {
+            png::check_end(bytes)?;
+            let needed = png::without_texts(bytes);
+            let other = png::with_whole_palette(&needed);
+            (needed, other, "a PNG whose pixels or transparencies go beyond its palette")
+        }
     };
     let decoded = |bytes: &[u8]| {
         contain(|| "the decoder gave up on damaged data".to_string(), || picture(bytes, format))
     };
     let picture = decoded(&needed)?;
-    match end.map(|end| decoded(&jpeg::lengthened(bytes, end))) {
-        Some(again) if again.as_ref() != Ok(&picture) => {
-            Err("truncated JPEG: its data end before the picture does".to_string())
-        }
+    match other.map(|other| decoded(&other)) {
+        Some(again) if again.as_ref() != Ok(&picture) => Err(fault.to_string()),
         _ => Ok(picture),
     }
-}
-
-/// A PNG without texts and colour profile, which are not looked at, and of which a few bytes may unpack to gigabytes.
-///
-/// What is no sequence of chunks stays as it is: the decoder says what is wrong with it.
-fn without_texts(bytes: &[u8]) -> Cow<'_, [u8]> {
-    const IGNORED: [&[u8]; 4] = [b"iCCP", b"zTXt", b"iTXt", b"tEXt"];
-    const SIGNATURE: usize = 8;
-    let (mut kept, mut at) = (bytes[..bytes.len().min(SIGNATURE)].to_vec(), SIGNATURE);
-    while let Some(&[a, b, c, d, ref kind @ ..]) = bytes.get(at..at + 8) {
-        // Length, kind, content, checksum.
-        let length = 12 + u32::from_be_bytes([a, b, c, d]) as usize;
-        let Some(chunk) = bytes.get(at..at + length) else { return Cow::Borrowed(bytes) };
-        if !IGNORED.contains(&kind) {
-            kept.extend_from_slice(chunk);
-        }
-        at += length;
-    }
-    if kept.len() == bytes.len() { Cow::Borrowed(bytes) } else { Cow::Owned(kept) }
 }
 
 fn picture(bytes: &[u8], format: ImageFormat) -> Result<Picture, String> {
@@ -101,27 +90,26 @@ fn format_of(bytes: &[u8]) -> Result<ImageFormat, String> {
     }
 }
 
-/// The decoder is content once it has all pixels; a file that breaks off behind them is still broken.
-fn check_png_end(bytes: &[u8]) -> Result<(), String> {
-    const END: &[u8] = b"\0\0\0\0IEND\xae\x42\x60\x82";
-    match bytes.windows(END.len()).rev().any(|chunk| chunk == END) {
-        true => Ok(()),
-        false => Err("truncated PNG: no IEND chunk".to_string()),
-    }
-}
-
-/// A WebP declares its length, without the 8 bytes up to there, at offset 4; the decoder itself reads as far as it gets.
+/// A WebP declares its length, without the 8 bytes up to there, at offset 4, and that of its first chunk at 16; the decoder
+/// itself reads as far as it gets.
 fn check_riff_length(bytes: &[u8]) -> Result<(), String> {
-    let [_, _, _, _, a, b, c, d, ..] = *bytes else {
+    let number = |at: usize| {
+        let bytes = bytes.get(at..)?.first_chunk()?;
+        Some(u64::from(u32::from_le_bytes(*bytes)))
+    };
+    let (Some(declared), Some(chunk)) = (number(4), number(16)) else {
         return Err("truncated WebP: no header".to_string());
     };
-    let declared = u64::from(u32::from_le_bytes([a, b, c, d])) + 8;
-    match bytes.len() as u64 {
-        found if found < declared => {
-            Err(format!("truncated WebP: expected {declared} bytes, found {found}"))
-        }
-        _ => Ok(()),
+    let (declared, least, found) = (declared + 8, chunk + 20, bytes.len() as u64);
+    if found < declared {
+        return Err(format!("truncated WebP: expected {declared} bytes, found {found}"));
     }
+    if declared < least {
+        return Err(format!(
+            "a WebP that declares {declared} bytes, and {least} up to its first chunk's end"
+        ));
+    }
+    Ok(())
 }
 
 fn open(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder, String> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cifar::{TEST_BATCH, training_batch};
 use crate::error::{one_line, unreadable};
-use crate::folder::entries;
+use crate::folder::{entries, folder_of};
 use crate::input::{Input, open_file};
 use crate::{DataError, Part, Source, metadata};
 
@@ -17,8 +17,8 @@ const SPLITS: [&str; 6] = ["train", "test", "validation", "valid", "val", "dev"]
 ///
 /// A folder may hold an idx pair, the batches of CIFAR-10's binary version (or `cifar-10-batches-bin` with them),
 /// Parquet files, images with their `metadata.jsonl` or `metadata.csv`, or one folder per class; a file may be one of an
-/// idx pair, a Parquet file or such metadata. Where training and test
-/// files lie together, the training files are meant; to name a test file, give its own path.
+/// idx pair, a Parquet file or such metadata. Where training and test files lie together, the training files are meant,
+/// and [`crate::check`] names the others; to name a test file, give its own path.
 ///
 /// # Errors
 /// [`DataError::Unreadable`] if the path cannot be listed or opened. [`DataError::Unrecognized`] if nothing or more than
@@ -96,7 +96,16 @@ fn detect_folder(folder: &Path) -> Result<Source, DataError> {
     found.extend(listed.map(|metadata| Source::Listed { metadata }));
     match (found.len(), folders.is_empty()) {
         (1, _) => Ok(found.remove(0)),
-        (0, false) if folders.contains(&nested) => detect_folder(&nested),
+        (0, false) if folders == [nested.as_path()] => detect_folder(&nested),
+        (0, false) if folders.contains(&nested) => {
+            let others = folders.iter().filter(|other| **other != nested);
+            let others: Vec<String> = others.map(|other| name_of(other)).collect();
+            let (cifar, others) = (name_of(&nested), others.join(", "));
+            Err(unrecognized(
+                folder,
+                &format!("{cifar} beside other folders ({others}); give the path of one of them"),
+            ))
+        }
         (0, false) => Ok(Source::Folder { folder: folder.to_path_buf() }),
         (0, true) => Err(unrecognized(folder, &contents(&files))),
         _ => {
@@ -116,13 +125,39 @@ fn cifar(folder: &Path, files: &[PathBuf]) -> Option<Source> {
     Some(Source::CifarBinary { folder: folder.to_path_buf(), part })
 }
 
+/// What lies beside the files of `source` and is no part of it: files of other splits, and folders, by their names.
+pub(crate) fn left_out(source: &Source) -> Vec<String> {
+    let (folder, is_read): (_, &dyn Fn(&Path) -> bool) = match source {
+        Source::Parquet { files } if !files.is_empty() => (folder_of(&files[0]), &|path| {
+            files.iter().any(|file| file == path) || !name_of(path).ends_with(".parquet")
+        }),
+        Source::Idx { images, .. } => {
+            (folder_of(images), &|path| !is_images(path) || unpacked(path) == unpacked(images))
+        }
+        Source::CifarBinary { folder, part: Part::Training } => {
+            (folder, &|path| name_of(path) != TEST_BATCH)
+        }
+        _ => return Vec::new(),
+    };
+    // A folder that cannot be listed names nothing.
+    let paths = entries(folder).unwrap_or_default().into_iter().map(|entry| entry.path());
+    paths.filter(|path| path.is_dir() || !is_read(path)).map(|path| name_of(&path)).collect()
+}
+
+fn is_images(path: &Path) -> bool {
+    let name = name_of(path);
+    name.contains("images") && (name.contains("idx3") || name.contains("ubyte"))
+}
+
+/// The name that a file has unpacked.
+fn unpacked(path: &Path) -> String {
+    let name = name_of(path);
+    name.strip_suffix(".gz").unwrap_or(&name).to_string()
+}
+
 /// The pair with "train" in its name, or the only pair.
 fn idx(folder: &Path, files: &[PathBuf]) -> Result<Option<Source>, DataError> {
-    let is_images = |path: &&PathBuf| {
-        let name = name_of(path);
-        name.contains("images") && (name.contains("idx3") || name.contains("ubyte"))
-    };
-    let mut images: Vec<&PathBuf> = files.iter().filter(is_images).collect();
+    let mut images: Vec<&PathBuf> = files.iter().filter(|path| is_images(path)).collect();
     // A packed file beside its unpacked one is the same data.
     images.retain(|path| {
         !name_of(path).ends_with(".gz") || !files.contains(&path.with_extension(""))

@@ -97,18 +97,29 @@ pub(crate) enum Kind {
 
 pub(crate) fn kind(entry: &DirEntry, root: &Path) -> Kind {
     // Only a link can lead out: canonicalizing every file of a large folder would cost more than listing it.
-    if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
-        match entry.path().canonicalize() {
-            Ok(target) if target.starts_with(root) => {}
-            Ok(_) => return Kind::Other("a link that leads out of the image folder"),
-            Err(_) => return Kind::Other("a link to nothing"),
-        }
+    let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+    if let Some(reason) = is_link.then(|| fault_of_link(&entry.path(), root)).flatten() {
+        return Kind::Other(reason);
     }
     match entry.path().metadata() {
         Ok(kind) if kind.is_dir() => Kind::Folder,
         Ok(kind) if kind.is_file() => Kind::File,
         _ => Kind::Other("neither a file nor a folder"),
     }
+}
+
+/// Why the link at `path` is not followed, if it is not.
+pub(crate) fn fault_of_link(path: &Path, root: &Path) -> Option<&'static str> {
+    match path.canonicalize() {
+        Ok(target) if target.starts_with(root) => None,
+        Ok(_) => Some("a link that leads out of the image folder"),
+        Err(_) => Some("a link to nothing"),
+    }
+}
+
+/// The folder in which a file lies.
+pub(crate) fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The visible entries of a folder in bytewise order of their names.

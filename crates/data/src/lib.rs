@@ -53,6 +53,7 @@ mod jpeg;
 mod listed;
 mod metadata;
 mod picture;
+mod png;
 mod read;
 mod rows;
 mod source;

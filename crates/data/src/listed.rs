@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::error::{malformed, one_line, shown, unreadable};
-use crate::folder::{Kind, entries, kind};
+use crate::folder::{Kind, entries, fault_of_link, folder_of, kind};
 use crate::metadata::{self, Label, Line, Metadata};
 use crate::rows::{Accept, Content, Place, Reader, Row};
 use crate::{BadImage, DataError};
@@ -34,15 +34,18 @@ struct Listed {
 impl ListedReader {
     /// Reads the metadata and lists the folder without opening an image.
     pub(crate) fn open(metadata: &Path, caption: Option<&str>) -> Result<Self, DataError> {
-        let folder = match metadata.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
+        let folder = folder_of(metadata);
+        let root = folder.canonicalize().map_err(|cause| unreadable(folder, &cause))?;
+        let is_link = metadata.is_symlink();
+        if let Some(reason) = is_link.then(|| fault_of_link(metadata, &root)).flatten() {
+            let remedy = "put the file itself there";
+            return Err(malformed(metadata, "file", "one in the image folder", reason, remedy));
+        }
         let Metadata { lines, has_labels, has_captions } = metadata::read(metadata, caption)?;
         let names =
             if has_labels { of_labels(metadata, &lines)? } else { of_folders(metadata, &lines)? };
         let (labels, classes) = numbered(names);
-        let found = Found::below(folder)?;
+        let found = Found::below(folder, &root)?;
         let listed: BTreeSet<&PathBuf> = lines.iter().map(|line| &line.file).collect();
         let mut strays = found.strays;
         let is_metadata = |file: &PathBuf| metadata.file_name() == Some(file.as_os_str());
@@ -145,10 +148,9 @@ struct Found {
 }
 
 impl Found {
-    fn below(folder: &Path) -> Result<Self, DataError> {
-        let root = folder.canonicalize().map_err(|cause| unreadable(folder, &cause))?;
+    fn below(folder: &Path, root: &Path) -> Result<Self, DataError> {
         let mut found = Self { files: BTreeSet::new(), strays: Vec::new() };
-        found.add(folder, Path::new(""), &root)?;
+        found.add(folder, Path::new(""), root)?;
         Ok(found)
     }
 

@@ -87,6 +87,22 @@ fn what_is_no_accepted_image_says_what_it_is() {
     assert_eq!(reason(&file("cmyk.jpg")), "a JPEG with 4 channels (CMYK); save it as RGB");
 }
 
+#[test]
+fn a_webp_that_declares_less_than_its_first_chunk_is_refused() {
+    for name in ["alpha.webp", "lossy.webp"] {
+        let mut webp = file(name);
+        let whole = decode(&webp).unwrap();
+        for declared in [0u32, 4, 10] {
+            webp[4..8].copy_from_slice(&declared.to_le_bytes());
+            let reason = decode(&webp).unwrap_err();
+            assert!(reason.contains(&format!("declares {} bytes", declared + 8)), "{reason}");
+        }
+        let length = webp.len() as u32 - 8;
+        webp[4..8].copy_from_slice(&length.to_le_bytes());
+        assert_eq!(decode(&[webp, b"trailer".to_vec()].concat()), Ok(whole));
+    }
+}
+
 /// A PNG that declares `side` by `side` RGB pixels and holds none.
 fn declared(side: u32) -> Vec<u8> {
     let mut bytes = png(&picture(1, 1, 3, 0));

@@ -89,6 +89,32 @@ fn cifar_is_known_by_its_batches() {
     assert_eq!(detect(outer.path()).unwrap(), source(&inner, Part::Training));
 }
 
+#[test]
+fn cifar_beside_another_folder_is_ambiguous() {
+    let names = ["cifar-10-batches-bin/data_batch_1.bin", "idx/train-images-idx3-ubyte"];
+    let message = refusal(folder(&names).path());
+    assert!(message.contains("cifar-10-batches-bin beside other folders (idx); give"), "{message}");
+}
+
+/// What is told to lie beside what is detected among these.
+fn beside(names: &[&str]) -> Vec<String> {
+    left_out(&detect(folder(names).path()).unwrap())
+}
+
+#[test]
+fn what_is_passed_over_is_named() {
+    let [train, test] = ["train-00000-of-00001.parquet", "test-00000-of-00001.parquet"];
+    assert_eq!(beside(&[train, test, "README.md", "raw/x.png"]), ["raw", test]);
+    assert_eq!(beside(&[train]), [""; 0]);
+    let idx = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "train-images-idx3-ubyte.gz"];
+    assert_eq!(beside(&idx), [""; 0]);
+    let t10k = ["t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
+    assert_eq!(beside(&[&idx[..], &t10k].concat()), t10k[..1]);
+    assert_eq!(beside(&["data_batch_1.bin", "test_batch.bin", "readme.html"]), ["test_batch.bin"]);
+    assert_eq!(beside(&["test_batch.bin"]), [""; 0]);
+    assert_eq!(beside(&["cat/1.png", "dog/1.png"]), [""; 0]);
+}
+
 /// The Parquet files chosen among these.
 fn chosen(names: &[&str]) -> Result<Vec<String>, String> {
     let folder = folder(names);

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use crate::fixtures::{
     CIFAR_LABELS, HubFile as NewFile, cifar_originals, golden, picture, png, write,
 };
-use crate::{BadImages, Loaded, ReadOptions, Source, read};
+use crate::{BadImages, Loaded, ReadOptions, Source, check, detect, read};
 
 /// Three images of 4x3 pixels with labels 2, 0, 1.
 fn three() -> NewFile<'static> {
@@ -233,4 +233,21 @@ fn captions_lie_in_a_column_of_texts() {
         message.contains("captions: expected as in the first file, found no captions"),
         "{message}"
     );
+}
+
+#[test]
+fn a_check_names_the_split_that_is_not_read() {
+    let folder = TempDir::new().unwrap();
+    let told = || {
+        let summary = check(&detect(folder.path()).unwrap(), &ReadOptions::default()).unwrap();
+        assert!(summary.is_sound());
+        summary.to_string()
+    };
+    write(folder.path().join("train-00000-of-00001.parquet"), three().bytes());
+    assert!(!told().contains("left out"));
+    write(folder.path().join("test-00000-of-00001.parquet"), three().bytes());
+    let line =
+        "\nleft out: test-00000-of-00001.parquet (beside it; give its own path to read it)\n";
+    assert!(told().contains(line), "{}", told());
+    assert!(told().contains("3 usable of 3 rows"));
 }

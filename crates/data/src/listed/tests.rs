@@ -227,3 +227,37 @@ fn a_listed_link_may_stay_inside_but_not_lead_out() {
     }
     assert_eq!(outcome(&folder, &skip()).unwrap().images.ids(), [0, 1, 2, 3, 4]);
 }
+
+#[cfg(unix)]
+#[test]
+fn metadata_that_are_a_link_out_are_never_followed() {
+    use std::os::unix::fs::symlink;
+
+    let outside = TempDir::new().unwrap();
+    for name in ["metadata.jsonl", "metadata.csv"] {
+        let folder = folder(name, LINES.as_bytes());
+        let path = folder.path().join(name);
+        let target = outside.path().join(name);
+        let put = |target: &std::path::Path| {
+            std::fs::remove_file(&path).unwrap();
+            symlink(target, &path).unwrap();
+        };
+        write(&target, "a secret\nof one\n");
+        put(&target);
+        for options in [ReadOptions::default(), skip()] {
+            let message = outcome(&folder, &options).unwrap_err();
+            let words = format!(
+                "{name}: file: expected one in the image folder, found a link that leads out of the image folder"
+            );
+            assert!(message.contains(&words) && !message.contains("secret"), "{message}");
+            let told = check(&detect(&path).unwrap(), &options).unwrap_err().to_string();
+            assert_eq!(told, message);
+        }
+        put(&outside.path().join("nothing"));
+        assert!(outcome(&folder, &skip()).unwrap_err().contains("found a link to nothing"));
+        let kept = if name == "metadata.csv" { CELLS } else { LINES };
+        write(folder.path().join(".kept"), kept);
+        put(std::path::Path::new(".kept"));
+        assert_eq!(outcome(&folder, &skip()).unwrap().images.len(), 4);
+    }
+}
