@@ -235,7 +235,8 @@ impl Lonely<'_> {
         };
         if (place.task, place.seed) != (self.task, self.seed) {
             let error = anyhow!(
-                "--task, --seed: expected task {}, seed {}, got {} and {}",
+                "--task, --seed: the checkpoint is of task {}, seed {}, expected just these, got {} and {}; it is measured on the \
+                 examples of every task up to its own",
                 place.task,
                 place.seed,
                 self.task,
@@ -249,7 +250,7 @@ impl Lonely<'_> {
         let mut session = Session::open(out, study, &[], work)?;
         let mut manifest = manifest(study, &chosen);
         manifest.arms = if place.task > 1 { vec![place.arm.clone()] } else { Vec::new() };
-        study.probed.save(out.join("examples.json"))?;
+        session.measures(&study.probed)?;
         let manifest = provenance::keep(&session, manifest)?;
         let chosen = manifest.inverse_temperatures.clone();
         if !session.is_done(MEASURED) {

@@ -1,5 +1,5 @@
-//! Tensors that take long to make and are made once: files named after the digest of all that made them, which hold the
-//! digest of their own numbers.
+//! Tensors that take long to make and are made once: files named after the digest of all that made them, which hold a
+//! digest of that name and of their own numbers.
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
@@ -92,12 +92,16 @@ fn read<const N: usize>(path: &Path, names: [&str; N]) -> Option<[Tensor; N]> {
     let tensors = names.map(|name| file.tensor(name).ok()?.to_dtype(DType::F32).ok());
     let tensors: [Tensor; N] = tensors.into_iter().collect::<Option<Vec<_>>>()?.try_into().ok()?;
     let found: Vec<_> = names.into_iter().zip(tensors.iter().cloned()).collect();
-    (file.note() == Some(digest(&found).ok()?.as_str())).then_some(tensors)
+    (file.note() == Some(digest(path, &found).ok()?.as_str())).then_some(tensors)
 }
 
-/// Digest of names, shapes and numbers.
-fn digest(tensors: &[(&str, Tensor)]) -> Result<String> {
-    Ok(blake3::hash(&serialize(tensors, None)?).to_hex().to_string())
+/// Digest of the file's name, which says what made the tensors, and of their names, shapes and numbers: a file under
+/// another's name is none of ours.
+fn digest(path: &Path, tensors: &[(&str, Tensor)]) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+    hasher.update(&serialize(tensors, None)?);
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 fn write(path: &Path, tensors: &[(&str, Tensor)]) -> Result<()> {
@@ -108,7 +112,7 @@ fn write(path: &Path, tensors: &[(&str, Tensor)]) -> Result<()> {
         .iter()
         .map(|(name, tensor)| Ok((*name, tensor.to_device(&Device::Cpu)?)))
         .collect::<Result<_>>()?;
-    Ok(lethe_ledger::durable::write_file(path, &serialize(&host, Some(&digest(&host)?))?)?)
+    Ok(lethe_ledger::durable::write_file(path, &serialize(&host, Some(&digest(path, &host)?))?)?)
 }
 
 #[cfg(test)]
@@ -124,6 +128,9 @@ mod tests {
         let [found] = read(&path, ["a"]).unwrap();
         assert_eq!(found.to_vec1::<f32>().unwrap(), [1., 2., 3.]);
         assert!(read(&path, ["b"]).is_none());
+        let other = folder.path().join("other.safetensors");
+        std::fs::copy(&path, &other).unwrap();
+        assert!(read(&other, ["a"]).is_none());
         let mut bytes = std::fs::read(&path).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(&path, bytes).unwrap();

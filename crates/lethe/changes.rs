@@ -155,10 +155,6 @@ pub fn expect_allowed(protocol: &Path, changes: &[Change], allowed: &[String]) -
     if fixed.is_empty() && missing.is_empty() {
         return Ok(());
     }
-    let lines: Vec<String> = changes
-        .iter()
-        .map(|Change { field, before, after }| format!("  {field}: {before} then, {after} now"))
-        .collect();
     let remedy = if fixed.is_empty() {
         let flags: Vec<String> =
             missing.iter().map(|field| format!("--allow-change {field}")).collect();
@@ -174,8 +170,15 @@ pub fn expect_allowed(protocol: &Path, changes: &[Change], allowed: &[String]) -
     Err(Fault::Usage.because(anyhow!(
         "{}: the run was begun with another protocol\n{}\n{remedy}",
         protocol.display(),
-        lines.join("\n")
+        in_words(changes)
     )))
+}
+
+/// A line for each.
+pub fn in_words(changes: &[Change]) -> String {
+    let line =
+        |Change { field, before, after }: &Change| format!("  {field}: {before} then, {after} now");
+    changes.iter().map(line).collect::<Vec<String>>().join("\n")
 }
 
 #[cfg(test)]

@@ -1,18 +1,20 @@
 //! Whether a run is complete, and every file of it as it was written: what one asks before believing its numbers.
 
 use crate::alone::MEASURED;
-use crate::exit::{Fault, fault_of, in_words};
+use crate::exit::{Fault, fault_of, in_words, otherwise};
 use crate::given;
 use crate::hold;
 use crate::learn::{Place, TaskState};
 use crate::leftover::Leftover;
 use crate::progress::Progress;
 use crate::protocol;
+use crate::whole::temporary;
 use anyhow::{Context, Result, anyhow, ensure};
 use lethe_ledger::{
     ExampleTable, Ledger, Measurement, RunManifest, TrainingLog, TrainingRecord, durable,
     write_parquet,
 };
+use lethe_report::Stages;
 use lethe_train::checkpoint;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -70,6 +72,7 @@ pub fn check(folder: &Path, tell: impl Fn(&str)) -> Result<()> {
         }
     };
     told("protocol and data", looking.digests());
+    told("examples.json", looking.examples());
     told("journals", looking.journals());
     told("ledger.jsonl", looking.ledger());
     told("training.jsonl", looking.training());
@@ -110,6 +113,32 @@ pub fn check(folder: &Path, tell: impl Fn(&str)) -> Result<()> {
     }
     tell("the run is complete, and every file of it is as it was written");
     Ok(())
+}
+
+/// What is measured of the run in `folder`, of which a page may be made; nothing where it is finished.
+///
+/// # Errors
+/// 77 when `progress.json` is gone, or a file that a page is made of is not the one that the run wrote.
+pub fn standing(folder: &Path) -> Result<Option<Stages>> {
+    let progress = Progress::load(folder)?;
+    let manifest = RunManifest::load(folder.join("run.json"))?;
+    progress.expect_contents(folder)?;
+    progress.expect_examples(folder)?;
+    let looking = Looking { folder, manifest, progress, is_complete: false };
+    looking.digests().map_err(otherwise(Fault::Untrustworthy))?;
+    Ok(standing_of(&looking.manifest, &looking.progress))
+}
+
+/// The lessons that are measured; nothing where the work is finished.
+pub fn standing_of(manifest: &RunManifest, progress: &Progress) -> Option<Stages> {
+    if missing(manifest, progress).is_empty() {
+        return None;
+    }
+    let is_measured = |lesson: &Expected| progress.done.contains(&lesson.stages[1]);
+    let stage = |Expected { place: Place { run, arm, task, .. }, .. }| (run, arm, task);
+    let all = lessons(manifest);
+    let planned = all.len();
+    Some(Stages { planned, measured: all.into_iter().filter(is_measured).map(stage).collect() })
 }
 
 /// Every lesson of a run, in the order of learning.
@@ -207,6 +236,16 @@ impl Looking<'_> {
         Ok(format!("{} lines", records.len()))
     }
 
+    fn examples(&self) -> Result<String> {
+        let path = self.folder.join("examples.json");
+        // Training alone measures none, and of a run that was just begun it may not be there yet.
+        if self.progress.examples.is_none() && !path.exists() {
+            return Ok("none yet".into());
+        }
+        self.progress.expect_examples(self.folder)?;
+        Ok(format!("{} are measured", ExampleTable::load(path)?.rows().len()))
+    }
+
     fn journals(&self) -> Result<String> {
         self.progress.expect_contents(self.folder)?;
         Ok("they hold what was committed".into())
@@ -292,7 +331,7 @@ impl Looking<'_> {
     /// Written again beside, and compared.
     fn parquet(&self) -> Result<String> {
         let examples = ExampleTable::load(self.folder.join("examples.json"))?;
-        let temporary = tempfile::tempdir().map_err(|error| Fault::Disk.because(error))?;
+        let temporary = temporary()?;
         let _leftover = Leftover::of(temporary.path());
         let again = temporary.path().join("ledger.parquet");
         write_parquet(&again, &self.manifest, &examples, &self.measurements()?)?;
@@ -306,7 +345,7 @@ impl Looking<'_> {
     }
 
     fn report(&self) -> Result<String> {
-        let stale = lethe_report::stale(self.folder)?;
+        let stale = lethe_report::stale(self.folder, None)?;
         let names: Vec<String> = stale.iter().map(|path| path.display().to_string()).collect();
         ensure!(
             stale.is_empty(),

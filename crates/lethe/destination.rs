@@ -1,4 +1,4 @@
-//! The file that a user names for a result: looked at before anything is computed for it.
+//! Where a user wants a result: looked at before anything is computed for it.
 
 use crate::exit::Fault;
 use anyhow::{Result, anyhow};
@@ -7,19 +7,48 @@ use std::path::{Path, PathBuf};
 /// Where a result is to be written that is asked for at `out`: `out` itself, or the file that it is a link to.
 ///
 /// # Errors
-/// 73 for a folder that is not there, and for a name that is taken by what is no file: a folder, a pipe, a device, or a link to
-/// one, as /dev/stdout is.
+/// 73 for a folder that is not there or is a run's, and for a name that is taken by what is no file: a folder, a pipe, a
+/// device, or a link to one, as /dev/stdout is.
 pub fn of(out: &Path) -> Result<PathBuf> {
     let refuse = |why: &str| Err(Fault::Held.because(anyhow!("--out: {}: {why}", out.display())));
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
         return refuse(&format!("there is no folder {}: make it first", folder.display()));
     }
-    match (out.symlink_metadata(), out.canonicalize()) {
-        (Err(_), _) => Ok(out.to_owned()),
-        (Ok(_), Ok(there)) if there.is_file() => Ok(there),
-        (Ok(_), Ok(_)) => refuse("it is there already, and no file; give the name of a file"),
-        (Ok(_), Err(error)) => refuse(&format!("a link that cannot be followed: {error}")),
+    let file = match (out.symlink_metadata(), out.canonicalize()) {
+        (Err(_), _) => out.to_owned(),
+        (Ok(_), Ok(there)) if there.is_file() => there,
+        (Ok(_), Ok(_)) => {
+            return refuse("it is there already, and no file; give the name of a file");
+        }
+        (Ok(_), Err(error)) => return refuse(&format!("a link that cannot be followed: {error}")),
+    };
+    expect_outside_runs(&file)?;
+    Ok(file)
+}
+
+/// Refuses what lies in the folder of a run, which is read whole: there a run alone writes.
+///
+/// # Errors
+/// 73 names the run.
+pub fn expect_outside_runs(path: &Path) -> Result<()> {
+    let whole = std::path::absolute(path).map_err(|error| {
+        let error = anyhow!("{}: the working folder: {error}", path.display());
+        Fault::Missing.because(error)
+    })?;
+    // Of what is not there yet, the nearest that is: links may lead into a run.
+    let above = whole.ancestors().skip(1).find_map(|above| above.canonicalize().ok());
+    let is_run = |folder: &&Path| {
+        let is_there = |name: &str| folder.join(name).is_file();
+        is_there("progress.json") && (is_there("protocol.toml") || is_there("run.json"))
+    };
+    match above.as_deref().and_then(|above| above.ancestors().find(is_run)) {
+        None => Ok(()),
+        Some(run) => Err(Fault::Held.because(anyhow!(
+            "{}: it lies in the folder of a run, {}, in which nothing else may be written; give a place outside",
+            path.display(),
+            run.display()
+        ))),
     }
 }
 
@@ -42,5 +71,23 @@ mod tests {
         assert!(of(&place.join("c")).unwrap_err().to_string().contains("no file"));
         assert!(of(&place).unwrap_err().to_string().contains("no file"));
         assert!(of(&place.join("no/a")).unwrap_err().to_string().contains("make it first"));
+    }
+
+    #[test]
+    fn a_run_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (run, link) = (folder.path().join("run"), folder.path().join("link"));
+        std::fs::create_dir_all(run.join("images")).unwrap();
+        symlink(run.join("images"), &link).unwrap();
+        let places = [run.join("a"), run.join("images/a"), link.join("a"), run.join("no/no/a")];
+        assert!(places.iter().all(|place| expect_outside_runs(place).is_ok()));
+        for name in ["progress.json", "protocol.toml"] {
+            std::fs::write(run.join(name), "").unwrap();
+        }
+        for place in places {
+            let words = expect_outside_runs(&place).unwrap_err().to_string();
+            assert!(words.contains("it lies in the folder of a run"), "{words}");
+        }
+        assert!(expect_outside_runs(&run).is_ok() && of(&run.join("images/a")).is_err());
     }
 }

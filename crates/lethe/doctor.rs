@@ -5,6 +5,7 @@ use crate::device;
 use crate::exit::{Fault, in_words};
 use crate::plan::bytes;
 use crate::plan::machine::{available_memory, free_disk};
+use crate::whole::temporary;
 use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{DType, Device, Tensor};
 use lethe_candlex::rng::Seed;
@@ -37,6 +38,7 @@ pub fn examine(device: &str, out: &Path, tell: impl Fn(&str)) -> Result<()> {
     told("memory", Ok(memory()));
     told(&format!("disk, {}", out.display()), disk(out));
     told("cache", cache_folder());
+    told("temporary files", temporary().map(|folder| folder.path().display().to_string()));
     match device {
         "cpu" => tell(&format!("--   GPU: {}", gpu())),
         name => told(name, on_gpu(name)),
@@ -121,11 +123,11 @@ fn convolve(device: &Device) -> Result<String> {
 /// Writes, syncs, renames and locks where a run would, and leaves nothing.
 fn disk(out: &Path) -> Result<String> {
     let whole = std::path::absolute(out)?;
-    if whole.exists() && !whole.is_dir() {
+    let there = whole.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    if !there.is_dir() {
         let why = "it is no folder; choose another --out";
-        return Err(Fault::Disk.because(anyhow!("{}: {why}", out.display())));
+        return Err(Fault::Disk.because(anyhow!("{}: {why}", there.display())));
     }
-    let there = whole.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
     let of_disk = |error: std::io::Error| {
         Fault::Disk.because(anyhow!("{}: {error}; choose another --out", there.display()))
     };

@@ -8,6 +8,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXCPU, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// What asks a process to stop; SIGXCPU comes when its share of processor time is used up, a while before its end.
 const STOP: [i32; 4] = [SIGTERM, SIGINT, SIGUSR1, SIGXCPU];
@@ -62,6 +63,9 @@ fn heeding() -> MutexGuard<'static, usize> {
     HEEDING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How long a signal counts as the one before: `timeout` and some schedulers send each to a process and to its group.
+const ONE: Duration = Duration::from_secs(1);
+
 /// Listens to signals. Where nobody heeds the flag, or a second SIGINT or SIGTERM comes, the process ends at once, after
 /// `last_words`.
 ///
@@ -73,14 +77,17 @@ pub fn listen(last_words: impl Fn(&anyhow::Error) + Send + 'static) -> Result<()
     let mut signals = Signals::new(STOP.into_iter().chain(hang_up))?;
     let listen = move || {
         let flag = Interrupt::of_process();
+        let mut first = None;
         for signal in signals.forever() {
             // No work begins behind it.
             let heeding = heeding();
-            let is_second = flag.is_raised() && [SIGINT, SIGTERM].contains(&signal);
+            let is_second = first.is_some_and(|first: Instant| first.elapsed() > ONE)
+                && [SIGINT, SIGTERM].contains(&signal);
             if *heeding == 0 || is_second {
                 end(&last_words);
             }
             flag.0.store(true, Ordering::Relaxed);
+            first.get_or_insert_with(Instant::now);
         }
     };
     let thread = std::thread::Builder::new().name("signals".into()).spawn(listen);

@@ -88,8 +88,24 @@ impl TaskState {
     /// # Errors
     /// When it was written for another place, for other data, or at another step than its folder's name says.
     pub fn expect(&self, place: &Place, data: &str, found: &Checkpoint) -> Result<()> {
-        expect_same("data", &self.data, data, found)?;
+        self.expect_data(data, found)?;
         expect_same("place", &self.place.label(), &place.label(), found)?;
+        self.expect_step(found)
+    }
+
+    fn expect_data(&self, data: &str, found: &Checkpoint) -> Result<()> {
+        let (path, kept) = (found.path().display(), &self.data);
+        ensure!(
+            kept == data,
+            "{path}: it was learned from other data, of digest {kept:.12}…, than these, of {data:.12}…; give those data, or name \
+             {path} itself to take its weights alone"
+        );
+        Ok(())
+    }
+
+    /// # Errors
+    /// When it was written at another step than its folder's name says.
+    pub fn expect_step(&self, found: &Checkpoint) -> Result<()> {
         let name = found.path().file_name().unwrap_or_default().to_string_lossy();
         expect_same("step", &checkpoint::name(self.position.step), &name, found)
     }

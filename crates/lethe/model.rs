@@ -39,6 +39,13 @@ pub fn folder_of(name: &Path, like: Option<&Path>) -> Result<PathBuf> {
     Ok(name.to_path_buf())
 }
 
+/// The first task of the first repetition of the run in `folder`.
+fn first_task(folder: &Path) -> PathBuf {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let tasks = entries.map(|entry| entry.path().join("task-1")).filter(|task| task.is_dir());
+    tasks.min().unwrap_or_else(|| folder.join("seed-1/task-1"))
+}
+
 /// Says what is there instead of a model.
 ///
 /// # Errors
@@ -50,9 +57,9 @@ pub fn expect_model(folder: &Path) -> Result<()> {
     }
     if folder.join("run.json").is_file() {
         return Err(Fault::Usage.because(anyhow!(
-            "{}: it is the folder of a run; its models are the checkpoints in it, such as {}",
+            "{}: it is the folder of a run; name one of its tasks, such as {}",
             folder.display(),
-            folder.join("seed-1/task-1").display()
+            first_task(folder).display()
         )));
     }
     Ok(())
@@ -103,6 +110,7 @@ fn unpacked(file: &Path, like: Option<&Path>) -> Result<PathBuf> {
         ))
     })?;
     let folder = cache.join(format!("model-{}", key.name()));
+    let is_whole = |found: &Path| is_whole(found, &key);
     if is_whole(&folder) {
         note(&format!("{}: unpacked before, in {}", file.display(), folder.display()));
         return Ok(folder);
@@ -112,7 +120,7 @@ fn unpacked(file: &Path, like: Option<&Path>) -> Result<PathBuf> {
     whole::renewed(&folder, is_whole, |partial| {
         note(&format!("{}: unpacking it to {}, once", file.display(), folder.display()));
         unpack_into(file, like, partial)?;
-        let seal = digest_of(partial)?;
+        let seal = digest_of(partial, &key)?;
         whole::put(partial, vec![(SEAL.to_string(), seal.into_bytes())])
     })?;
     Ok(folder)
@@ -121,9 +129,9 @@ fn unpacked(file: &Path, like: Option<&Path>) -> Result<PathBuf> {
 /// What holds the digest of an unpacked folder, in it.
 const SEAL: &str = ".unpacked";
 
-/// The digest of every file that is read of an unpacked folder.
-fn digest_of(folder: &Path) -> Result<String> {
-    let mut key = Key::new("unpacked");
+/// The digest of every file that is read of an unpacked folder, and of what it was unpacked from.
+fn digest_of(folder: &Path, from: &Key) -> Result<String> {
+    let mut key = from.part("unpacked");
     for (name, path) in crate::given::of_latents(folder)? {
         key.text(&name);
         key.file(&path)?;
@@ -132,7 +140,7 @@ fn digest_of(folder: &Path) -> Result<String> {
 }
 
 /// Whether what was unpacked before is there to the last bit; what was damaged since is unpacked again.
-fn is_whole(folder: &Path) -> bool {
+fn is_whole(folder: &Path, from: &Key) -> bool {
     let Ok(seal) = durable::read_text(folder.join(SEAL)) else { return false };
-    digest_of(folder).is_ok_and(|found| found == seal)
+    digest_of(folder, from).is_ok_and(|found| found == seal)
 }

@@ -11,6 +11,7 @@ use crate::exit::Fault;
 use crate::interrupt::Interrupt;
 use crate::leftover::Leftover;
 use crate::make::Making;
+use crate::meter::note;
 use crate::protocol::{LatentSpec, ProtocolSpec};
 use crate::study::{Place, Study, located};
 use anyhow::{Result, anyhow};
@@ -23,6 +24,13 @@ use serde::Serialize;
 use std::fmt;
 use std::path::Path;
 use work::Work;
+
+const FIRST: &str = "training, task 1";
+const LATER: &str = "training, later tasks";
+const CHOICE: &str = "choosing what to replay";
+const CURVES: &str = "forgetting curves";
+const BOUNDARIES: &str = "boundaries";
+const DRAWN: &str = "drawn images";
 
 /// What is not counted, such as energies and writing: the least that an estimate is uncertain by.
 const LEAST_SPREAD: f64 = 0.1;
@@ -78,9 +86,7 @@ pub fn plan(
     let (available, program) = (machine::available_memory(), machine::resident());
     let steps = steps_of_making(&spec, folder);
     expect_room_for_weights(&spec, available)?;
-    let temporary = tempfile::tempdir().map_err(|error| {
-        Fault::Disk.because(anyhow!("a temporary folder cannot be made: {error}"))
-    })?;
+    let temporary = crate::whole::temporary()?;
     let _leftover = Leftover::of(temporary.path());
     let inner = if steps > 0 { temporary.path().join("model") } else { folder.join("model") };
     let making = Place { folder: &inner, interrupt };
@@ -154,6 +160,27 @@ fn expect_room_for_weights(spec: &ProtocolSpec, available: Option<u64>) -> Resul
     )))
 }
 
+/// Of what takes days, the stage that takes most, and what decides it.
+fn longest(time: &[Stage]) -> Option<String> {
+    const DAY: f64 = 86_400.;
+    const FIELDS: [(&str, &str); 6] = [
+        (FIRST, "training.steps, training.batch, seeds"),
+        (LATER, "training.later_steps, training.batch, replay.arms, seeds"),
+        (CHOICE, "data.per_class, probe.draws, replay.arms"),
+        (CURVES, "probe.curve_every, probe.curve_examples, probe.draws, probe.stages"),
+        (
+            BOUNDARIES,
+            "probe.train_examples, probe.held_out_examples, probe.stages, probe.draws, probe.bound_points",
+        ),
+        (DRAWN, "probe.samples, probe.sample_stages"),
+    ];
+    let whole: f64 = time.iter().map(|stage| stage.seconds).sum();
+    let most = time.iter().max_by(|a, b| a.seconds.total_cmp(&b.seconds))?;
+    let (_, fields) = FIELDS.iter().find(|(name, _)| *name == most.stage)?;
+    let share = 100. * most.seconds / whole;
+    (whole > DAY).then(|| format!("{share:.0} % of the time: {}, by {fields}", most.stage))
+}
+
 impl Plan {
     /// Adds what only a trial can say: paces, and memory at the peak.
     fn measure(
@@ -164,12 +191,14 @@ impl Plan {
         program: Option<u64>,
     ) -> Result<()> {
         let making = (steps > 0).then(|| making_pace(study)).transpose()?.flatten();
+        note("measuring the pace of steps and evaluations");
         let paces = pace::measured(study, self.memory_available)?;
         self.stages(&paces, work);
         if let Some(pace) = making {
             self.time.insert(0, stage("making the model", steps as f64, "steps", pace.each));
         }
         self.seconds = Some(self.time.iter().map(|stage| stage.seconds).sum());
+        self.notes.extend(longest(&self.time));
         let [encoding, decoding] = paces.coding.map_or([None; 2], |pair| pair.map(Some));
         let all = [
             ("a training step", Some(paces.step)),
@@ -204,13 +233,13 @@ impl Plan {
         let (step, look) = (paces.step.each, paces.evaluation.each);
         let evaluations = "evaluations";
         self.time = vec![
-            stage("training, task 1", first, "images", step),
-            stage("training, later tasks", later, "images", step),
+            stage(FIRST, first, "images", step),
+            stage(LATER, later, "images", step),
             stage("validation losses", work.validation, evaluations, look),
-            stage("choosing what to replay", work.selection, evaluations, look),
-            stage("forgetting curves", work.curve, evaluations, look),
-            stage("boundaries", work.boundaries, evaluations, look),
-            stage("drawn images", work.samples, evaluations, look),
+            stage(CHOICE, work.selection, evaluations, look),
+            stage(CURVES, work.curve, evaluations, look),
+            stage(BOUNDARIES, work.boundaries, evaluations, look),
+            stage(DRAWN, work.samples, evaluations, look),
         ];
         if let (Some([encoding, decoding]), Some(text)) = (paces.coding, paces.text) {
             self.time.insert(0, stage("encoding texts", work.texts, "texts", text.each));

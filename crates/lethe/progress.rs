@@ -86,6 +86,9 @@ pub struct Progress {
     pub journals: Offsets,
     /// Digests of the journals to these lengths.
     pub contents: Contents,
+    /// Digest of `examples.json`, where the work measures examples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub examples: Option<String>,
     /// Digests of the checkpoints that finished lessons left, by their places in the folder.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub checkpoints: BTreeMap<String, String>,
@@ -179,6 +182,12 @@ fn untrustworthy(path: &Path, reason: &str) -> anyhow::Error {
     ))
 }
 
+/// A checkpoint that its run does not know.
+pub fn elsewhere(found: &Checkpoint) -> anyhow::Error {
+    let reason = "it is not what the task left: it was put here from elsewhere";
+    untrustworthy(found.path(), reason)
+}
+
 impl Progress {
     /// Reads that of the run in `folder`, and looks at the images that it names.
     ///
@@ -248,10 +257,21 @@ impl Progress {
         if self.checkpoints.get(&place.key()).is_some_and(|left| left == found.digest()) {
             return Ok(());
         }
-        Err(untrustworthy(
-            found.path(),
-            "it is not what the task left: it was put here from elsewhere",
-        ))
+        Err(elsewhere(found))
+    }
+
+    /// The table of examples is the one that the run measured.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn expect_examples(&self, folder: &Path) -> Result<()> {
+        let Some(kept) = &self.examples else { return Ok(()) };
+        let path = folder.join("examples.json");
+        if digest(&durable::read_text(&path)?) == *kept {
+            return Ok(());
+        }
+        let reason = "it is not the table of the examples that the run measured";
+        Err(untrustworthy(&path, &format!("{reason}; `lethe run` writes it again")))
     }
 
     /// The images that finished stages left are there as they were drawn.
@@ -266,24 +286,14 @@ impl Progress {
                 let reason = "it names an image outside the run's folder";
                 return Err(untrustworthy(&folder.join("progress.json"), reason));
             }
-            let bytes =
-                durable::read(&path).map_err(|error| untrustworthy(&path, &format!("{error}")))?;
+            let bytes = durable::read(&path).map_err(|error| {
+                Fault::Untrustworthy
+                    .because(anyhow!("{error}; it was drawn by the run: restore it from a copy"))
+            })?;
             if blake3::hash(&bytes).to_hex().as_str() != drawn {
                 return Err(untrustworthy(&path, "it is not as it was drawn"));
             }
         }
         Ok(())
     }
-}
-
-/// Checks, without taking the run, that what its finished stages left is still there: the journals in their length, and
-/// the images. A folder without `progress.json` is no run's, and says nothing of what should be there.
-///
-/// # Errors
-/// Names the file that is missing, too short, or changed.
-pub fn expect_committed(folder: &Path) -> Result<()> {
-    if !folder.join("progress.json").exists() {
-        return Ok(());
-    }
-    Progress::load(folder)?.expect_contents(folder)
 }

@@ -48,7 +48,7 @@ pub fn run(
         .for_each(|remark| note(remark));
     let _heeding = heed();
     let mut session = Session::open(folder, study, allowed, Work::run())?;
-    study.probed.save(folder.join("examples.json"))?;
+    session.measures(&study.probed)?;
     let chosen = provenance::keep(&session, manifest(study, &chosen))?.inverse_temperatures;
     let meter = Meter::new(total_work(study));
     for &seed in &study.spec.seeds {
@@ -73,7 +73,7 @@ fn finish(study: &Study, session: &Session) -> Result<PathBuf> {
     let manifest = RunManifest::load(folder.join("run.json"))?;
     let measurements = Ledger::read(folder.join("ledger.jsonl"))?;
     write_parquet(folder.join("ledger.parquet"), &manifest, &study.probed, &measurements)?;
-    Ok(lethe_report::write(folder)?)
+    Ok(lethe_report::write(folder, None)?)
 }
 
 /// Both inverse temperatures, from the stored set of task 1.
@@ -177,6 +177,15 @@ impl Repeating<'_> {
                 self.lesson(session, &place, Some((arm, &before)))?;
                 before = place;
             }
+            self.look(session)?;
+        }
+        Ok(())
+    }
+
+    /// Brings the page of a run that is not finished up to date.
+    fn look(&self, session: &Session) -> Result<()> {
+        if let Some(stages) = session.standing()? {
+            lethe_report::write(session.folder(), Some(&stages))?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 use crate::changes::{self, Edit};
 use crate::check;
+use crate::destination;
 use crate::exit::Fault;
 use crate::hold::{Hold, hold};
 use crate::learn::Place;
@@ -12,7 +13,10 @@ use crate::meter::note;
 use crate::progress::{Contents, FORMAT, Offsets, Progress, Work};
 use crate::study::Study;
 use anyhow::{Context, Result, anyhow};
-use lethe_ledger::{Ledger, Measurement, TrainingLog, TrainingRecord, digest, durable};
+use lethe_ledger::{
+    ExampleTable, Ledger, Measurement, RunManifest, TrainingLog, TrainingRecord, digest, durable,
+};
+use lethe_report::Stages;
 use lethe_train::checkpoint::Checkpoint;
 use std::collections::BTreeMap;
 use std::fs;
@@ -60,6 +64,19 @@ impl Session {
         self.progress.knows_protocol(digest)
     }
 
+    /// What is measured, of a run that goes on; nothing where it is finished, or where nothing has changed since its page was
+    /// made.
+    ///
+    /// # Errors
+    /// When `run.json` cannot be read.
+    pub fn standing(&self) -> Result<Option<Stages>> {
+        if self.journals.is_none() {
+            return Ok(None);
+        }
+        let manifest = RunManifest::load(self.folder.join("run.json"))?;
+        Ok(check::standing_of(&manifest, &self.progress))
+    }
+
     /// Whether the stage `name` is finished.
     pub fn is_done(&self, name: &str) -> bool {
         self.progress.done.iter().any(|done| done == name)
@@ -74,6 +91,17 @@ impl Session {
         (self.progress.journals, self.progress.contents) = self.commit()?;
         self.progress.done.push(name.to_string());
         self.progress.save(&self.folder)
+    }
+
+    /// Writes `examples.json`, the table of what is measured; what it holds is committed with the stage that follows.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn measures(&mut self, examples: &ExampleTable) -> Result<()> {
+        let path = self.folder.join("examples.json");
+        examples.save(&path)?;
+        self.progress.examples = Some(digest(&durable::read_text(&path)?));
+        Ok(())
     }
 
     /// The lesson at `place` left the checkpoint `left`; it is committed with the stage that follows.
@@ -187,6 +215,7 @@ fn begin_or_continue(
         protocol: digest(&study.text),
         data: study.images.digest(),
         model: study.given.clone(),
+        examples: None,
         edits: Vec::new(),
         done: Vec::new(),
         journals: Offsets::default(),
@@ -239,13 +268,14 @@ fn edited(
     }
     let changes = changes::between(kept, &study.text)
         .map_err(|error| Fault::Untrustworthy.because(anyhow!("{}: {error}", path.display())))?;
-    changes::expect_allowed(&path, &changes, allowed)?;
     if check::is_finished(folder, &progress) && !changes::grows(&changes) {
         return Err(Fault::Usage.because(anyhow!(
-            "{}: the run is finished, nothing would be computed with what changed; undo the change, or give another --out",
-            path.display()
+            "{}: the run is finished, and nothing would be computed with what changed:\n{}\nundo the change, or give another --out",
+            path.display(),
+            changes::in_words(&changes)
         )));
     }
+    changes::expect_allowed(&path, &changes, allowed)?;
     let mut progress = load(folder, fresh, &before)?;
     progress.edits.push(Edit { behind: progress.done.len(), protocol: before, changes });
     progress.protocol = fresh.protocol.clone();
@@ -268,26 +298,24 @@ const WRITTEN: [&str; 10] = [
 ];
 
 /// A folder that no run has begun must not hold what a run would write: it would be somebody's own. Nor may it lie in the
-/// folder of another run, which is read whole.
+/// folder of another run.
 ///
 /// # Errors
 /// Names what is in the way.
 pub fn expect_place(folder: &Path) -> Result<()> {
-    let whole = std::path::absolute(folder).map_err(|error| Fault::Held.because(error))?;
-    let is_run =
-        |above: &&Path| above.join("progress.json").exists() && above.join("run.json").exists();
-    if let Some(run) = whole.ancestors().skip(1).find(is_run) {
-        return Err(Fault::Held.because(anyhow!(
-            "{}: it lies in the folder of another run, {}; give another --out",
-            folder.display(),
-            run.display()
-        )));
-    }
+    destination::expect_outside_runs(folder)?;
     let is_there = |name: &&str| folder.join(name).symlink_metadata().is_ok();
     // With a protocol it is begun, or killed just before, which is looked at when it is opened.
     let Some(name) = WRITTEN.iter().find(|name| is_there(name)) else { return Ok(()) };
     if is_there(&"protocol.toml") && (*name == "protocol.toml" || is_there(&"progress.json")) {
         return Ok(());
+    }
+    if is_there(&"progress.json") {
+        return Err(Fault::Untrustworthy.because(anyhow!(
+            "{}: it is gone from the folder of a run; restore it from a copy (run.json holds its text as `protocol`), or begin \
+             anew with another --out",
+            folder.join("protocol.toml").display()
+        )));
     }
     let path = folder.join(name);
     Err(Fault::Held.because(anyhow!(

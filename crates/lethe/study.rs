@@ -7,7 +7,7 @@ use crate::interrupt::{Interrupt, heed};
 use crate::latent_system::{self, Extent, FEW, Latent};
 use crate::make::Making;
 use crate::model;
-use crate::pipeline::diffusion_of;
+use crate::pipeline::{self, diffusion_of};
 use crate::pixel_system;
 use crate::prompts::told;
 use crate::protocol::{DiffusionSpec, ModelSpec, ProbeSpec, ProtocolSpec, resolved_text};
@@ -260,6 +260,10 @@ fn system(
     making: Option<Place>,
 ) -> Result<System> {
     if spec.latent.is_some() {
+        ensure!(
+            spec.making().is_some() || spec.model.pretrained.is_some(),
+            "{NO_PIPELINE}, got none"
+        );
         latent_system::expect_protocol(spec)?;
     }
     let made = made(spec, images, stream, device, making)?;
@@ -274,13 +278,15 @@ fn system(
             let images = few.as_ref().unwrap_or(images);
             latent_system::build(&root, &model, &latent, images, extent, device)
         }
-        (None, Some(_)) => bail!(
-            "latent: expected model.pretrained to be the folder of a whole Stable Diffusion model, got {} (such a folder holds unet/, vae/, text_encoder/, tokenizer/, scheduler/)",
-            spec.model.pretrained.as_deref().unwrap_or("none")
-        ),
+        (None, Some(_)) => {
+            bail!("{NO_PIPELINE}, got {}", spec.model.pretrained.as_deref().unwrap_or("none"))
+        }
         (None, None) => pixel_system::build(&model, images),
     }
 }
+
+const NO_PIPELINE: &str = "latent: expected model.pretrained to be the folder of a whole Stable Diffusion model, which holds \
+                           unet/, vae/, text_encoder/, tokenizer/ and scheduler/";
 
 /// `model`, its `pretrained` being the folder of what may be a single file or an id on the hub.
 ///
@@ -296,6 +302,7 @@ pub fn located(model: &ModelSpec) -> Result<ModelSpec> {
         (None, model.like.clone())
     };
     let folder = model::folder_of(path, like).context("model.pretrained")?;
+    let folder = pipeline::locate(&folder).context("model.pretrained")?;
     let folder = folder.to_str().context("model.pretrained: expected a path in UTF-8")?.to_string();
     Ok(ModelSpec { pretrained: Some(folder), like: others, ..model.clone() })
 }
@@ -334,8 +341,8 @@ pub fn plain(ids: &[ExampleId]) -> Vec<u64> {
 fn validate(spec: &ProtocolSpec) -> Result<()> {
     let is_file_name = (1..=200).contains(&spec.name.len())
         && !spec.name.starts_with('.')
-        && !spec.name.contains(['/', '\\', '\0']);
-    ensure!(is_file_name, "name: expected the name of a folder, got `{:.200}`", spec.name);
+        && !spec.name.contains(|c: char| c.is_control() || ['/', '\\'].contains(&c));
+    ensure!(is_file_name, "name: expected the name of a folder, got {:?}", spec.name);
     ensure!(!spec.seeds.is_empty(), "seeds: expected at least one");
     let distinct: BTreeSet<u64> = spec.seeds.iter().copied().collect();
     ensure!(distinct.len() == spec.seeds.len(), "seeds: expected each once, got {:?}", spec.seeds);

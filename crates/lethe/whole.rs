@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
 /// Fills a folder beside `path`, `.<name>.partial`, syncs it, and renames it into place.
 ///
@@ -83,6 +84,19 @@ fn of_disk(path: &Path, error: io::Error) -> anyhow::Error {
     Fault::Disk.because(anyhow::Error::from(error).context(format!("{}", path.display())))
 }
 
+/// A folder that goes with the value.
+///
+/// # Errors
+/// 74 when the system gives none.
+pub fn temporary() -> Result<TempDir> {
+    tempfile::tempdir().map_err(|error| {
+        Fault::Disk.because(anyhow!(
+            "{}: a temporary folder cannot be made: {error}; name another place in TMPDIR",
+            std::env::temp_dir().display()
+        ))
+    })
+}
+
 /// Writes `files` below `folder`, each synced.
 ///
 /// # Errors
@@ -134,7 +148,12 @@ fn partial_of(path: &Path) -> Result<PathBuf> {
 fn claim(partial: &Path) -> Result<File> {
     let disk = |error: io::Error| of_disk(partial, error);
     loop {
-        durable::make_folders(partial).map_err(disk)?;
+        durable::make_folders(partial).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                Fault::Held.because(anyhow!("{}: cannot create: {error}", partial.display()))
+            }
+            _ => disk(error),
+        })?;
         // What is behind a link is somebody else's, and would be emptied.
         let is_own = fs::symlink_metadata(partial).is_ok_and(|found| found.is_dir());
         if !is_own {

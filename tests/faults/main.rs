@@ -24,6 +24,7 @@ mod million;
 mod models;
 mod names;
 mod numbers;
+mod outside;
 mod process;
 mod runs;
 mod strangers;
@@ -78,6 +79,7 @@ const ROWS: &[Row] = &[
     ("parts of another run; a last step that diverges", strangers::parts),
     ("hard links, linked folders, a run in a run, devices", strangers::names),
     ("other work in a folder; lists; readers and writers", works::all),
+    ("results within a run; files of others in their place", outside::all),
     ("limits of memory, files and threads; signals at the lab", limits::all),
     ("folders that may not be written or read", environment::permissions),
     ("offline: no socket", environment::offline),

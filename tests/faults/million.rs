@@ -8,6 +8,7 @@ use lethe::ledger::{
     Ledger, Measurement, Quantity, Repetition, RunManifest, Split, SpriteLayout, digest,
     write_parquet,
 };
+use lethe::progress::{Contents, Offsets, Progress, Work};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -75,7 +76,35 @@ fn write(folder: &Path, per_task: u32) -> usize {
     }
     ledger.sync().unwrap();
     write_parquet(folder.join("ledger.parquet"), &manifest, &examples, &all).unwrap();
+    commit(folder, &manifest);
     all.iter().map(|measurement| measurement.values.len()).sum()
+}
+
+/// What a run says that it has written.
+fn commit(folder: &Path, manifest: &RunManifest) {
+    fs::write(folder.join("protocol.toml"), &manifest.protocol).unwrap();
+    let ledger = fs::metadata(folder.join("ledger.jsonl")).unwrap().len();
+    let journals = Offsets { ledger, training: 0 };
+    let first = std::iter::once(("task-1", 1));
+    let later = ARMS.into_iter().flat_map(|arm| (2..=TASKS).map(move |task| (arm, task)));
+    let stages = first.chain(later).flat_map(|(arm, task)| {
+        ["train", "measure"].map(|stage| format!("seed-1/{arm}/task-{task}/{stage}"))
+    });
+    let progress = Progress {
+        format: lethe::progress::FORMAT,
+        work: Work::run(),
+        protocol: manifest.protocol_digest.clone(),
+        data: manifest.data.digest.clone(),
+        model: None,
+        examples: None,
+        edits: Vec::new(),
+        done: std::iter::once("seed-1/data".to_string()).chain(stages).collect(),
+        journals,
+        contents: Contents::of(folder, journals).unwrap(),
+        checkpoints: Default::default(),
+        images: Default::default(),
+    };
+    progress.save(folder).unwrap();
 }
 
 fn measurements(table: &[ExampleRow]) -> Vec<Measurement> {

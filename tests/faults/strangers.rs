@@ -105,7 +105,7 @@ pub fn names(_: &Suite, tally: &mut Tally) {
     let verdict =
         if is_kept && files(&elsewhere).len() == 1 { Ok(()) } else { Err("written".into()) };
     tally.count(|| "what lies behind the links".into(), verdict);
-    let rule = Rule::codes(&[73]).saying("another run");
+    let rule = Rule::codes(&[73]).saying("in the folder of a run");
     let inner = first.join("inner");
     rule.try_on(tally, "a run within a run", &mut river(&place, TINY, &inner));
     let left = if inner.exists() { Err("a folder".to_string()) } else { Ok(()) };

@@ -276,7 +276,7 @@ pub const TARGETS: &[Target] = &[
     target("journal", nothing, |at, bytes| words(Ledger::open(put(at, "raw.jsonl", bytes)))),
     target("report", run_folder, |at, bytes| {
         put(at, "ledger.jsonl", &checked(bytes));
-        words(lethe::report::write(at))
+        words(lethe::report::write(at, None))
     }),
     target("idx-images", idx_pair, |at, bytes| check(put(at, IMAGES, bytes).parent().unwrap())),
     target("idx-labels", idx_pair, |at, bytes| check(put(at, LABELS, bytes).parent().unwrap())),

@@ -14,7 +14,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// The golden model in small, under the names of the original layout.
-fn single() -> Vec<u8> {
+pub fn single() -> Vec<u8> {
     let names = fs::read(golden("latent/single_file_names.json")).unwrap();
     let names: BTreeMap<String, (String, String, Vec<usize>)> =
         serde_json::from_slice(&names).unwrap();
@@ -51,7 +51,7 @@ fn single() -> Vec<u8> {
     safetensors(&Value::Object(header).to_string(), &body)
 }
 
-fn verify(file: &Path, cache: &Path) -> Command {
+pub fn verify(file: &Path, cache: &Path) -> Command {
     let mut command = lethe();
     command.args(["models", "verify"]).arg(file).arg("--like").arg(golden("latent"));
     command.env("LETHE_CACHE", cache);

@@ -5,6 +5,9 @@ use crate::journal::Record;
 use crate::quantity::{LevelMeaning, Quantity};
 use serde::{Deserialize, Serialize};
 
+/// Optimizer steps that a task may take: what a protocol can ask for.
+pub(crate) const MOST_STEPS: u64 = u32::MAX as u64;
+
 /// A column batch: `values[i]` is `quantity` of `examples[i]`.
 ///
 /// The moment is (`run`, `arm`, `learned_through`, `step`). The last step of a task in an arm is
@@ -19,7 +22,7 @@ pub struct Measurement {
     pub arm: String,
     /// Number of the task that is learned (from 1); 0 before any.
     pub learned_through: u32,
-    /// Optimizer steps within that task.
+    /// Optimizer steps within that task, at most 2³² − 1.
     pub step: u64,
     /// What was measured.
     pub quantity: Quantity,
@@ -34,6 +37,7 @@ pub struct Measurement {
 impl Record for Measurement {
     fn validate(&self) -> Result<()> {
         self.validate_names()?;
+        self.validate_step()?;
         self.validate_level()?;
         self.validate_examples()?;
         self.validate_values()
@@ -46,6 +50,14 @@ impl Measurement {
             if name.is_empty() {
                 return Err(self.invalid(field, "a name", "an empty text"));
             }
+        }
+        Ok(())
+    }
+
+    fn validate_step(&self) -> Result<()> {
+        if self.step > MOST_STEPS {
+            let expected = format!("at most {MOST_STEPS}");
+            return Err(self.invalid("step", expected, self.step.to_string()));
         }
         Ok(())
     }
@@ -138,6 +150,7 @@ mod tests {
     #[test]
     fn a_sound_measurement_passes() {
         measurement().validate().unwrap();
+        Measurement { step: MOST_STEPS, ..measurement() }.validate().unwrap();
     }
 
     #[test]
@@ -152,7 +165,8 @@ mod tests {
 
     #[test]
     fn wrong_shapes_and_levels_are_refused() {
-        let changes: [Change; 7] = [
+        let changes: [Change; 8] = [
+            ("step", |m| m.step = MOST_STEPS + 1),
             ("values", |m| m.values.truncate(2)),
             ("examples", |m| m.examples[2] = 3),
             ("level", |m| m.level = None),

@@ -9,7 +9,7 @@
 //! | `split`           | text            | `train` or `held-out`                          |
 //! | `task`, `class`   | unsigned        | of the example                                 |
 //! | `quantity`        | text            | [`Quantity::name`](crate::Quantity::name)      |
-//! | `level`           | number or null  | inverse temperature or t/T                     |
+//! | `level`           | number or null  | as [`Quantity::level`](crate::Quantity::level) says: t/T of an error, inverse temperature of an energy, null for all others |
 //! | `value`           | number          | in the quantity's unit                         |
 //!
 //! The run manifest stands in the file's key-value metadata under [`MANIFEST_KEY`].

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::journal::Record;
+use crate::measurement::MOST_STEPS;
 use serde::{Deserialize, Serialize};
 
 /// The state of a training after `step` optimizer steps of `task`.
@@ -14,7 +15,7 @@ pub struct TrainingRecord {
     pub arm: String,
     /// Number of the task that is learned, from 1.
     pub task: u32,
-    /// Optimizer steps within that task.
+    /// Optimizer steps within that task, at most 2³² − 1.
     pub step: u64,
     /// Training loss of the batch, per dimension.
     pub loss: f64,
@@ -32,6 +33,9 @@ pub struct TrainingRecord {
 
 impl Record for TrainingRecord {
     fn validate(&self) -> Result<()> {
+        if self.step > MOST_STEPS {
+            return Err(self.invalid("step", format!("at most {MOST_STEPS}"), self.step));
+        }
         let [first, second, third, fourth] = self.loss_quartiles;
         let numbers = [
             ("loss", Some(self.loss)),
@@ -45,18 +49,25 @@ impl Record for TrainingRecord {
         ];
         for (field, number) in numbers {
             if let Some(number) = number.filter(|number| !number.is_finite()) {
-                return Err(Error::InvalidField {
-                    what: format!(
-                        "training record (run {}, arm {}, task {}, step {})",
-                        self.run, self.arm, self.task, self.step
-                    ),
-                    field,
-                    expected: "a finite number".into(),
-                    got: number.to_string(),
-                });
+                return Err(self.invalid(field, "a finite number", number));
             }
         }
         Ok(())
+    }
+}
+
+impl TrainingRecord {
+    fn invalid(
+        &self,
+        field: &'static str,
+        expected: impl Into<String>,
+        got: impl ToString,
+    ) -> Error {
+        let what = format!(
+            "training record (run {}, arm {}, task {}, step {})",
+            self.run, self.arm, self.task, self.step
+        );
+        Error::InvalidField { what, field, expected: expected.into(), got: got.to_string() }
     }
 }
 
@@ -68,7 +79,7 @@ mod tests {
     type Change = (&'static str, fn(&mut TrainingRecord));
 
     #[test]
-    fn every_number_must_be_finite() {
+    fn every_number_must_be_finite_and_every_step_possible() {
         let sound = TrainingRecord {
             run: "seed-1".into(),
             arm: "none".into(),
@@ -82,7 +93,9 @@ mod tests {
             images_seen: 576,
         };
         sound.validate().unwrap();
-        let changes: [Change; 5] = [
+        TrainingRecord { step: MOST_STEPS, ..sound.clone() }.validate().unwrap();
+        let changes: [Change; 6] = [
+            ("step", |r| r.step = MOST_STEPS + 1),
             ("loss", |r| r.loss = f64::NAN),
             ("loss_quartiles[2]", |r| r.loss_quartiles[2] = Some(f64::INFINITY)),
             ("gradient_norm", |r| r.gradient_norm = f64::INFINITY),

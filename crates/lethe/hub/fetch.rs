@@ -37,7 +37,7 @@ pub fn model(id: &ModelId) -> Result<PathBuf> {
             "it is not in the hub's cache, and the command is offline; fetch it once without --offline, LETHE_OFFLINE and HF_HUB_OFFLINE, or give the path of a folder"
         );
         note(&format!("{name}: fetching it, once"));
-        snapshot.fetch()
+        snapshot.fetch().map_err(|error| unreached(error, "give the path of a folder"))
     };
     find().with_context(|| name.clone()).map_err(crate::exit::otherwise(Fault::Missing))
 }
@@ -149,6 +149,19 @@ fn sha256(path: &Path) -> std::io::Result<String> {
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// `error`, in one sentence with what to do `otherwise` where it is of the network.
+fn unreached(error: anyhow::Error, otherwise: &str) -> anyhow::Error {
+    let is_of_network =
+        error.chain().any(|cause| cause.to_string().starts_with("HTTP request error"));
+    if !is_of_network {
+        return error;
+    }
+    anyhow!(
+        "the hub could not be reached: {}; run it again where there is a network, or {otherwise}",
+        error.root_cause()
+    )
+}
+
 /// Files of the training split of the data set `id`, from the hub's cache where they are there.
 pub fn dataset(id: &str) -> Result<Vec<PathBuf>> {
     // The branch on which the hub keeps every data set as Parquet.
@@ -175,7 +188,10 @@ pub fn dataset(id: &str) -> Result<Vec<PathBuf>> {
             })
             .collect()
     };
+    let otherwise =
+        "set data.source=path and data.path to Parquet files that were fetched elsewhere";
     fetch()
+        .map_err(|error| unreached(error, otherwise))
         .with_context(|| format!("data.source: hub:{id}"))
         .map_err(|error| Fault::Missing.because(error))
 }

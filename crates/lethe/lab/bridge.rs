@@ -3,6 +3,7 @@
 use super::bounds;
 use super::estimators::{Estimator, Reader, tensor};
 use super::setting::Setting;
+use crate::meter::Meter;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use lethe_candlex::params::ParamStore;
@@ -158,7 +159,9 @@ impl Learned {
         let deviation = (1. / patterns.d() as f64).sqrt();
         let perceptron = perceptron(learning, &schedule, patterns.d(), deviation)?;
         let school = School { perceptron, learning, start, seed };
+        let meter = Meter::new(learning.rotations as f64 + 2.);
         let first = school.first(&Patterns::new(&data)?)?;
+        meter.add(1., "task 1");
         let origin = energies(&network, &Vectors::new(vec![0.; patterns.d()], patterns.d())?)?[0];
         let read = |store: &ParamStore| reader.read(&school.perceptron.denoiser(store), origin);
         let truth = energies(&network, &reader.points)?;
@@ -171,8 +174,10 @@ impl Learned {
             let after = energies(&Network::new(turned, beta)?, &reader.points)?;
             let rise = after.iter().zip(&truth).map(|(after, before)| after - before).collect();
             rotated.push((read(&store)?, rise));
+            meter.add(1., "rotated tasks");
         }
         let control = school.second(&first, &Patterns::new(&data)?)?;
+        meter.finish();
         Ok(Self {
             inverse_temperature: beta,
             exact: reader.read(&ExactDenoiser::new(&data, schedule)?, origin)?,

@@ -4,6 +4,7 @@ use super::image_tasks::ImageTasks;
 use super::images::ImageSetting;
 use crate::coverage::KernelCoverage;
 use crate::learn::words;
+use crate::meter::note;
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use lethe_candlex::rng::{Seed, Stream};
@@ -76,7 +77,9 @@ impl Arms {
         let budget = (setting.budget * tasks.old.len() as f64).round() as usize;
         ensure!(budget >= 1, "--budget: {} of {} images is none", setting.budget, tasks.old.len());
         let closed = Closed::measure(tasks)?;
+        note("training the Boltzmann machine");
         let trained = Trained::measure(setting, tasks)?;
+        note(&format!("measuring {} selectors, each with a machine of its own", Policy::ALL.len()));
         let selecting = Selecting { setting, tasks, closed: &closed, trained: &trained, budget };
         let arms = Policy::ALL.into_par_iter().map(|policy| selecting.arm(policy));
         let arms = arms.collect::<Result<_>>()?;

@@ -62,3 +62,11 @@ fn bytes_read_well() {
     let words = [10, 100 << 10, 1023 << 10, 5 << 30].map(bytes);
     assert_eq!(words, ["0.0 KiB", "100 KiB", "1.0 MiB", "5.0 GiB"]);
 }
+
+#[test]
+fn what_takes_days_names_the_longest_stage_and_its_fields() {
+    let time = |seconds| [stage(FIRST, 1., "images", 1e4), stage(BOUNDARIES, 1., "x", seconds)];
+    let note = longest(&time(3e5)).unwrap();
+    assert!(note.starts_with("97 % of the time: boundaries, by probe.train_examples"), "{note}");
+    assert_eq!(longest(&time(3e4)), None);
+}

@@ -100,8 +100,12 @@ fn apply(table: &mut Table, assignment: &str) -> Result<()> {
 
 /// What `text` says in TOML; what is no TOML is a text.
 fn value_of(text: &str) -> Result<Value> {
-    let Ok(mut table) = toml::from_str::<Table>(&format!("value = {text}")) else {
-        return Ok(Value::String(text.to_string()));
+    let mut table = match toml::from_str::<Table>(&format!("value = {text}")) {
+        Ok(table) => table,
+        Err(error) if text.trim_start().starts_with(['[', '{']) => {
+            return Err(anyhow!("expected a list or a table of TOML: {}", error.message()));
+        }
+        Err(_) => return Ok(Value::String(text.to_string())),
     };
     let value = table.remove("value").context("no value")?;
     match table.keys().next() {
@@ -124,8 +128,12 @@ fn nearest(message: &str) -> String {
     let (true, Some(unknown)) = (message.starts_with("unknown field"), names.next()) else {
         return String::new();
     };
+    /// Below it a name is no slip of the keys.
+    const LIKE: f64 = 0.7;
     let closeness = |name: &&str| (strsim::jaro_winkler(unknown, name) * 1e6) as u64;
-    names.max_by_key(closeness).map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+    let nearest =
+        names.max_by_key(closeness).filter(|name| strsim::jaro_winkler(unknown, name) > LIKE);
+    nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }
 
 /// The protocol as it is kept with the run: every default filled in.

@@ -9,6 +9,8 @@ use lethe::destination;
 use lethe::exit::{Fault, fault_of, of_output, tell};
 use lethe::hopfield::Vectors;
 use lethe::kernels::hopfield_energy::{Answer, Form, Question, Wanted, energy};
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -191,7 +193,24 @@ fn open(path: &Path) -> Result<WeightFile> {
         let error = anyhow!("{}: expected a safetensors file, got a folder", path.display());
         return Err(Fault::Data.because(error));
     }
-    WeightFile::open(path).map_err(of_input)
+    WeightFile::open(path)
+        .map_err(|error| if is_numpy(path) { of_numpy(path) } else { of_input(error) })
+}
+
+fn is_numpy(path: &Path) -> bool {
+    const MAGIC: &[u8] = b"\x93NUMPY";
+    let mut start = Vec::new();
+    let read =
+        File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut start));
+    read.is_ok() && start == MAGIC
+}
+
+fn of_numpy(path: &Path) -> anyhow::Error {
+    Fault::Data.because(anyhow!(
+        "{}: expected a safetensors file, got a NumPy array; in Python, safetensors.numpy.save_file({{\"queries\": x}}, \
+         \"x.safetensors\") writes one",
+        path.display()
+    ))
 }
 
 /// One positive number for each of `m` patterns.

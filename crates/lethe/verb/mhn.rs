@@ -1,7 +1,8 @@
 //! `lethe mhn`: the theory lab, one experiment or the quick ones.
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use clap::{Args, Subcommand};
+use lethe::destination;
 use lethe::exit::{Fault, of_output, otherwise, tell};
 use lethe::lab::bridge::Learning;
 use lethe::lab::images::ImageSetting;
@@ -37,12 +38,18 @@ enum Experiment {
     /// E3: where the outlier rises more, and the rule that chooses the inverse temperature
     Regimes(Mapped),
     /// E4: a Boltzmann machine that learns both tasks, with replay, beside the closed form (sections 4.2 and 5.2)
+    #[command(after_help = ANEW)]
     Boltzmann(Trained),
     /// E5: the closed form and the Boltzmann machine on images, and every selector at equal budget
+    #[command(after_help = ANEW)]
     Images(Pictured),
     /// E6: energies read from trained score networks by four estimators, against the closed form
+    #[command(after_help = ANEW)]
     Bridge(Bridged),
 }
+
+/// Of what takes minutes.
+const ANEW: &str = "Interrupted, it begins anew: nothing is kept on the way.";
 
 /// Where pages go.
 #[derive(Args)]
@@ -186,11 +193,8 @@ impl Out {
     ///
     /// The folder comes first: what cannot be written need not be computed. A failure takes the empty folder away again.
     fn page(&self, name: &str, make: impl FnOnce() -> Result<Article>) -> Result<()> {
-        if self.out.join("run.json").exists() {
-            let error = anyhow!("--out: {}: it is the folder of a run", self.out.display());
-            return Err(Fault::Held.because(error));
-        }
         let folder = self.out.join(name);
+        destination::expect_outside_runs(&folder)?;
         let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
         let new: Vec<&Path> = folder.ancestors().take_while(is_missing).collect();
         let outcome = claim(&folder, name).map_err(|error| Fault::Held.because(error));

@@ -40,8 +40,13 @@ pub fn all_said() -> bool {
 fn shown(c: char) -> String {
     match c {
         '\n' | '\t' => c.to_string(),
-        // What turns the direction of writing would show another name than the one that stands there.
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => c.escape_default().to_string(),
+        // What turns the direction of writing, or is not seen, would show another name than the one that stands there.
+        '\u{ad}'
+        | '\u{61c}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' => c.escape_default().to_string(),
         c if c.is_control() => c.escape_default().to_string(),
         c => c.to_string(),
     }

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use lethe::candlex::params::ParamStore;
 use lethe::candlex::rng::Seed;
 use lethe::candlex::weights::Loaded;
+use lethe::destination;
 use lethe::exit::{Fault, otherwise};
 use lethe::model::folder_of;
 use lethe::models::Manifest;
@@ -161,6 +162,7 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Verify(arguments) => verify(arguments),
         Command::Unpack(arguments) => unpack(arguments),
         Command::Random(Random { folder, seed }) => {
+            destination::expect_outside_runs(folder)?;
             lethe::random::write(folder, Seed(*seed))?;
             say(&folder.display().to_string());
             Ok(())
@@ -170,6 +172,7 @@ pub fn run(command: &Command) -> Result<()> {
 
 fn unpack(arguments: &Unpack) -> Result<()> {
     let Unpack { file, folder, like } = arguments;
+    destination::expect_outside_runs(folder)?;
     let left_out = lethe::unpack::unpack(file, like.as_deref(), folder)?;
     for (kind, count) in left_out {
         say(&format!("left out: {kind}, {count} tensors"));
@@ -244,7 +247,7 @@ fn tell(finding: &Finding) {
     let name = finding
         .known_as
         .as_ref()
-        .map(|name| format!(", the tensors of {name}"))
+        .map(|name| format!(", of the shape of {name}"))
         .unwrap_or_default();
     say(&format!("{}: a {}{name}", finding.folder, finding.kind));
     let (tensors, parameters) = (finding.tensors, finding.parameters);
@@ -254,7 +257,7 @@ fn tell(finding: &Finding) {
         finding.file_type
     ));
     for Part { name, known_as, tensors, parameters, file_type } in &finding.parts {
-        let known = known_as.as_ref().map(|name| format!(", the tensors of {name}"));
+        let known = known_as.as_ref().map(|name| format!(", of the shape of {name}"));
         let known = known.unwrap_or_default();
         say(&format!(
             "{name}: all {tensors} tensors are there and finite: {parameters} parameters in {file_type}{known}"

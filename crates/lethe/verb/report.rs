@@ -46,7 +46,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return Err(Fault::Missing.because(anyhow!("{}: {why}", folder.display())));
     }
     let _hold = lethe::hold::hold(folder)?;
-    lethe::progress::expect_committed(folder)?;
-    say(&lethe::report::write(folder)?.display().to_string());
+    let standing = lethe::check::standing(folder)?;
+    say(&lethe::report::write(folder, standing.as_ref())?.display().to_string());
     Ok(())
 }

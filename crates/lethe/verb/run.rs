@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// The resolved protocol is kept with the run; a folder that was begun with another protocol is refused.
 ///
 /// The built-in protocol `fashion` trains a small pixel-space DDPM on an embedded subset of Fashion-MNIST:
-/// task 1 is classes 0 to 4, task 2 classes 5 to 9. It takes about ten minutes on two cores.
+/// task 1 is classes 0 to 4, task 2 classes 5 to 9. It takes about seven minutes on two cores.
 /// `latent` does the same in the latents of a small Stable Diffusion model, which it first makes of the same images.
 #[derive(Args)]
 #[command(

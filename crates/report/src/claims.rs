@@ -4,7 +4,7 @@
 
 use crate::analysis::correlations::{self, Correlation, Target};
 use crate::analysis::{Outcome, View, arms};
-use crate::gauge::{EnergyForm, Scope};
+use crate::gauge::EnergyForm;
 use lethe_ledger::Split;
 use lethe_ledger::statistics::{Interval, Side};
 
@@ -61,7 +61,7 @@ pub(crate) struct Finding {
     pub(crate) verdict: Verdict,
 }
 
-/// A claim over all runs.
+/// A claim over all runs in view.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Claim {
     pub(crate) id: &'static str,
@@ -109,7 +109,7 @@ const LAWS: [Law; 6] = [
     Law {
         id: "C5",
         statement: "In the top energy decile, replaying examples of high energy saves most: top-energy > random > bottom-energy.",
-        rule: "Mean mitigation over the old training examples in the top energy decile, the same examples in every arm. Supported: the intervals of both paired gaps lie above 0. Not supported: one lies below 0.",
+        rule: "Mean mitigation over the old training examples in the top energy decile, the same examples in every arm. Supported: the intervals of both paired gaps lie above 0. Not supported: one lies below 0. Undecided, whatever the intervals: fewer than 20 examples in the top decile.",
         judge: judge_top_decile,
     },
     Law {
@@ -120,16 +120,16 @@ const LAWS: [Law; 6] = [
     },
 ];
 
-/// Judges every claim in every run.
+/// Judges every claim in every run in view.
 pub(crate) fn judge(all: &View<'_>) -> Vec<Claim> {
     LAWS.iter().map(|law| judge_law(all, law)).collect()
 }
 
 fn judge_law(all: &View<'_>, law: &Law) -> Claim {
-    let runs = all.study.manifest().runs.iter().enumerate();
-    let findings: Vec<Finding> = runs
-        .map(|(index, repetition)| {
-            let (evidence, verdict) = (law.judge)(&View { scope: Scope::Run(index), ..*all });
+    let findings: Vec<Finding> = all
+        .one_by_one()
+        .map(|(repetition, view)| {
+            let (evidence, verdict) = (law.judge)(&view);
             Finding { run: repetition.run.clone(), evidence, verdict }
         })
         .collect();
@@ -189,23 +189,17 @@ fn monotone(verdict: Verdict, over_deciles: &Outcome<Interval>) -> Verdict {
 }
 
 /// Examples of two buffers together below which a bootstrap interval is no ground for a verdict.
-const FEWEST: usize = 40;
+const FEWEST_BUFFERED: usize = 40;
+/// The same for the examples of the top decile, which are paired.
+const FEWEST_IN_DECILE: usize = 20;
 
 const TOP: &str = "top-energy";
 const RANDOM: &str = "random";
 const BOTTOM: &str = "bottom-energy";
 
 fn judge_buffered(view: &View<'_>) -> (Vec<Evidence>, Verdict) {
-    let first = arms::buffered_gap(view, TOP, RANDOM);
-    let second = arms::buffered_gap(view, RANDOM, BOTTOM);
-    let is_thin = |gap: &Outcome<Interval>| gap.as_ref().is_ok_and(|gap| gap.n < FEWEST);
-    let is_any_thin = is_thin(&first) || is_thin(&second);
-    let (evidence, verdict) = judge_gaps(first, second);
-    match verdict {
-        Verdict::NotMeasured => (evidence, verdict),
-        _ if is_any_thin => (evidence, Verdict::Undecided),
-        _ => (evidence, verdict),
-    }
+    let gap = |a, b| arms::buffered_gap(view, a, b);
+    judge_gaps(gap(TOP, RANDOM), gap(RANDOM, BOTTOM), FEWEST_BUFFERED)
 }
 
 fn judge_top_decile(view: &View<'_>) -> (Vec<Evidence>, Verdict) {
@@ -213,11 +207,21 @@ fn judge_top_decile(view: &View<'_>) -> (Vec<Evidence>, Verdict) {
         let top = view.top_decile(&view.old(Split::Train))?;
         arms::paired_gap(view, a, b, &top)
     };
-    judge_gaps(gap(TOP, RANDOM), gap(RANDOM, BOTTOM))
+    judge_gaps(gap(TOP, RANDOM), gap(RANDOM, BOTTOM), FEWEST_IN_DECILE)
 }
 
-fn judge_gaps(first: Outcome<Interval>, second: Outcome<Interval>) -> (Vec<Evidence>, Verdict) {
-    let verdict = Verdict::of(&[&first, &second]);
+/// Gaps over fewer than `fewest` examples are measured, but decide nothing.
+fn judge_gaps(
+    first: Outcome<Interval>,
+    second: Outcome<Interval>,
+    fewest: usize,
+) -> (Vec<Evidence>, Verdict) {
+    let is_thin = |gap: &Outcome<Interval>| gap.as_ref().is_ok_and(|gap| gap.n < fewest);
+    let verdict = match Verdict::of(&[&first, &second]) {
+        Verdict::NotMeasured => Verdict::NotMeasured,
+        _ if is_thin(&first) || is_thin(&second) => Verdict::Undecided,
+        verdict => verdict,
+    };
     (vec![("top − random", first), ("random − bottom", second)], verdict)
 }
 
@@ -259,6 +263,18 @@ mod tests {
         assert_eq!(monotone(Verdict::Supported, &interval(0.7, 0.9)), Verdict::Undecided);
         assert_eq!(monotone(Verdict::Supported, &Err(String::new())), Verdict::NotMeasured);
         assert_eq!(monotone(Verdict::NotSupported, &interval(0.9, 1.0)), Verdict::NotSupported);
+    }
+
+    #[test]
+    fn few_examples_decide_nothing() {
+        let gap = |n| interval(0.1, 0.2).map(|gap| Interval { n, ..gap });
+        let verdict = |first, second| judge_gaps(first, second, FEWEST_IN_DECILE).1;
+        assert_eq!(verdict(gap(20), gap(20)), Verdict::Supported);
+        assert_eq!(verdict(gap(20), gap(19)), Verdict::Undecided);
+        assert_eq!(verdict(gap(19), Err(String::new())), Verdict::NotMeasured);
+        for (law, fewest) in [(&LAWS[3], FEWEST_BUFFERED), (&LAWS[4], FEWEST_IN_DECILE)] {
+            assert!(law.rule.contains(&format!("fewer than {fewest} examples")), "{}", law.id);
+        }
     }
 
     #[test]

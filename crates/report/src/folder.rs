@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::sprite::{Picture, Sheet};
+use crate::stages::Stages;
 use crate::study::Study;
 use lethe_ledger::{
     ExampleTable, Ledger, RunManifest, TrainingLog, TrainingRecord, digest, durable,
@@ -17,22 +18,23 @@ pub(crate) struct RunFolder {
     pub(crate) study: Study,
     /// Empty if there is no `training.jsonl`.
     pub(crate) training: Vec<TrainingRecord>,
-    /// What a reader must know about the files: lines that were being written.
+    /// What a reader must know about the files: that the run is not finished, lines that were being written.
     pub(crate) notices: Vec<String>,
     /// Name and digest of the files that the page was made from.
     pub(crate) digests: Vec<(&'static str, String)>,
 }
 
 impl RunFolder {
-    /// Reads everything but the images.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    /// Reads everything but the images; `stages` are those of a run that is not finished.
+    pub(crate) fn open(path: &Path, stages: Option<&Stages>) -> Result<Self> {
         let manifest = RunManifest::load(path.join("run.json"))?;
         let examples = ExampleTable::load(path.join("examples.json"))?;
         let mut notices = Vec::new();
         let ledger = path.join("ledger.jsonl");
         let (measurements, torn) = Ledger::read_committed(&ledger)?;
         notices.extend(torn_notice("ledger.jsonl", torn));
-        let study = Study::new(manifest, examples, &measurements, &ledger)?;
+        let study = Study::new(manifest, examples, stages, &measurements, &ledger)?;
+        notices.extend(stages.map(|stages| unfinished_notice(&study, stages)));
         let training = read_training(path, &mut notices)?;
         let digests = digests(path)?;
         Ok(Self { path: path.to_owned(), study, training, notices, digests })
@@ -97,6 +99,19 @@ fn expect_each_step_once(training: &[TrainingRecord], path: PathBuf) -> Result<(
             Err(Error::Inconsistent { path, field: "step", expected: "each once".into(), got })
         }
     }
+}
+
+fn unfinished_notice(study: &Study, stages: &Stages) -> String {
+    let left_out: Vec<&str> = study.left_out().iter().map(|left| left.run.as_str()).collect();
+    let left_out = match left_out.as_slice() {
+        [] => String::new(),
+        _ => format!(" Left out of every mean and verdict: {}.", left_out.join(", ")),
+    };
+    format!(
+        "This run is not finished: {} of {} stages are measured, a stage being one task of one arm of one run.{left_out} To go on, run the same command again.",
+        stages.measured.len(),
+        stages.planned
+    )
 }
 
 fn torn_notice(name: &str, bytes: u64) -> Option<String> {

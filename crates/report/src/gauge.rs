@@ -12,7 +12,7 @@ pub(crate) const FIRST: &str = "task-1";
 pub(crate) enum Scope {
     /// One repetition, by its place in the manifest.
     Run(usize),
-    /// The mean over all repetitions, example by example.
+    /// The mean over the repetitions that have come furthest, example by example: over all, if the run is finished.
     All,
 }
 

@@ -6,7 +6,7 @@
 //! | file           | what                                                                      |
 //! |----------------|---------------------------------------------------------------------------|
 //! | `report.html`  | the page: one file, no script, no address to anywhere                     |
-//! | `tables/*.csv` | `arms`, `claims`, `correlations`, `deciles`, `task_matrix`, full precision |
+//! | `tables/*.csv` | `arms`, `claims`, `correlations`, `deciles`, `task_matrix`, full precision; `trainings` too, where there are several |
 //!
 //! The input is `run.json`, `examples.json`, `ledger.jsonl`, and as far as they exist
 //! `training.jsonl` and
@@ -33,6 +33,7 @@ pub mod number;
 mod page;
 mod section;
 mod sprite;
+mod stages;
 mod study;
 pub mod table;
 
@@ -40,6 +41,7 @@ pub mod table;
 mod synthetic;
 
 pub use error::{Error, Result};
+pub use stages::Stages;
 
 use folder::RunFolder;
 use lethe_ledger::durable;
@@ -48,20 +50,23 @@ use std::path::{Path, PathBuf};
 
 /// Makes the report of a run folder and returns the path of its page.
 ///
+/// A run that is not finished says so by its `stages`. Its page is of the repetitions that have come
+/// furthest, names those that it leaves out, and takes no stage in progress for a measured one.
+///
 /// # Errors
 /// [`Error::Ledger`], [`Error::Image`] or [`Error::Inconsistent`] for damaged input, with file and
 /// line or field; [`Error::Io`]. Nothing is written unless everything could be rendered.
-pub fn write(folder: impl AsRef<Path>) -> Result<PathBuf> {
-    write_with(folder.as_ref(), Bootstrap::default())
+pub fn write(folder: impl AsRef<Path>, stages: Option<&Stages>) -> Result<PathBuf> {
+    write_with(folder.as_ref(), stages, Bootstrap::default())
 }
 
 /// The files of a report that are missing, or not what [`write()`] would make of the run folder now.
 ///
 /// # Errors
 /// As [`write()`]; nothing is written.
-pub fn stale(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
+pub fn stale(folder: impl AsRef<Path>, stages: Option<&Stages>) -> Result<Vec<PathBuf>> {
     let folder = folder.as_ref();
-    let page = page::render(&RunFolder::open(folder)?, Bootstrap::default())?;
+    let page = page::render(&RunFolder::open(folder, stages)?, Bootstrap::default())?;
     let tables = page
         .tables
         .iter()
@@ -72,8 +77,8 @@ pub fn stale(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     Ok(expected.filter(is_stale).map(|(path, _)| path).collect())
 }
 
-fn write_with(folder: &Path, bootstrap: Bootstrap) -> Result<PathBuf> {
-    let page = page::render(&RunFolder::open(folder)?, bootstrap)?;
+fn write_with(folder: &Path, stages: Option<&Stages>, bootstrap: Bootstrap) -> Result<PathBuf> {
+    let page = page::render(&RunFolder::open(folder, stages)?, bootstrap)?;
     let tables = folder.join("tables");
     durable::make_folders(&tables).map_err(Error::io(&tables, "create"))?;
     for (name, table) in &page.tables {

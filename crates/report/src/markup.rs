@@ -30,8 +30,16 @@ impl Markup {
                 '>' => self.0.push_str("&gt;"),
                 '"' => self.0.push_str("&quot;"),
                 '\'' => self.0.push_str("&#39;"),
-                // These turn the direction of writing: what stands there would look like something else.
-                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => self.0.push('\u{FFFD}'),
+                // These turn the direction of writing or are not seen: what stands there would look like something else.
+                // The two joiners, U+200C and U+200D, belong to the spelling of some languages.
+                '\u{ad}'
+                | '\u{61c}'
+                | '\u{200b}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{202a}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}' => self.0.push('\u{FFFD}'),
                 // Control characters are not allowed in a page; their place stays visible.
                 control if control.is_control() && !matches!(control, '\n' | '\t') => {
                     self.0.push('\u{FFFD}');

@@ -1,5 +1,6 @@
 //! The page of a run folder: its sections in order, and the tables beside it.
 
+use crate::analysis::trainings;
 use crate::document::Document;
 use crate::error::Result;
 use crate::folder::RunFolder;
@@ -37,11 +38,15 @@ pub(crate) fn render(folder: &RunFolder, bootstrap: Bootstrap) -> Result<Page> {
     let context = Context::new(folder, bootstrap);
     let mut main = Markup::new();
     let mut tables = Vec::new();
-    section::answer::write(&context, &mut main);
+    let trainings = trainings::measure(&context.view);
+    section::answer::write(&context, &trainings, &mut main);
     section::curves::write(&context, &mut main);
     tables.push(("deciles.csv", section::deciles::write(&context, &mut main)));
     tables.push(("correlations.csv", section::correlations::write(&context, &mut main)));
-    tables.push(("arms.csv", section::arms::write(&context, &mut main)));
+    tables.push(("arms.csv", section::arms::write(&context, &trainings, &mut main)));
+    if !trainings.is_empty() {
+        tables.push(("trainings.csv", section::trainings::table(&context.view, &trainings)));
+    }
     tables.push(("task_matrix.csv", section::matrix::write(&context, &mut main)));
     section::grids::write(&context, &mut main)?;
     section::samples::write(&context, &mut main)?;
@@ -57,7 +62,7 @@ fn document(context: &Context<'_>, main: &Markup) -> String {
         "{} · {} · {} · {} probed · {}",
         manifest.data.source,
         tasks(&manifest.tasks),
-        number::counted(manifest.runs.len(), "run"),
+        number::counted(context.view.repetitions().len(), "run"),
         number::counted(context.view.study.examples().len(), "example"),
         manifest.device
     );

@@ -3,13 +3,17 @@
 //! A *column* has one number for each row of the table of examples, NaN where nothing was
 //! measured (the ledger holds no NaN, so that the mark is free).
 //!
-//! The *boundary* of task k is the last step at which any arm was measured while learning task k.
+//! The *boundary* of task k is the last step at which any arm that is through with it was measured while learning it.
 //! All arms take equally many steps: an arm that was not measured at the boundary is unfinished.
+//! A stage in progress has points on curves, but none that passes for its boundary.
 //! Task 1 belongs to the arm `task-1`; every other arm, the control too, counts from task 2.
 
 use crate::error::{Error, Result};
 use crate::gauge::{DATA, EnergyForm, FIRST, Gauge, Scope};
-use lethe_ledger::{ExampleRow, ExampleTable, Measurement, Quantity, RunManifest, Split};
+use crate::stages::Stages;
+use lethe_ledger::{
+    ExampleRow, ExampleTable, Measurement, Quantity, Repetition, RunManifest, Split,
+};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -29,21 +33,31 @@ struct Key {
 pub(crate) struct Study {
     manifest: RunManifest,
     examples: ExampleTable,
+    /// None where all are measured.
+    stages: Option<Stages>,
+    /// The repetitions that means are over.
+    furthest: Vec<usize>,
     columns: BTreeMap<Key, Vec<f64>>,
     /// Last step of (run, task).
     boundaries: BTreeMap<(usize, u32), u64>,
 }
 
 impl Study {
-    /// Joins measurements with the examples; `path` is the ledger's, for errors.
+    /// Joins measurements with the examples; `stages` are those of an unfinished run, `path` is the ledger's, for errors.
     pub(crate) fn new(
         manifest: RunManifest,
         examples: ExampleTable,
+        stages: Option<&Stages>,
         measurements: &[Measurement],
         path: &Path,
     ) -> Result<Self> {
-        let mut study =
-            Self { manifest, examples, columns: BTreeMap::new(), boundaries: BTreeMap::new() };
+        let (columns, boundaries) = (BTreeMap::new(), BTreeMap::new());
+        let furthest = match stages {
+            Some(stages) => stages.furthest(&manifest),
+            None => (0..manifest.runs.len()).collect(),
+        };
+        let stages = stages.cloned();
+        let mut study = Self { manifest, examples, stages, furthest, columns, boundaries };
         for measurement in measurements {
             study.insert(measurement, path)?;
         }
@@ -73,7 +87,7 @@ impl Study {
         let key = Key {
             run,
             arm: arm.clone(),
-            learned_through: measurement.learned_through,
+            learned_through: learned,
             quantity: measurement.quantity,
             level: measurement.level.map(f64::to_bits),
             step: measurement.step,
@@ -90,8 +104,9 @@ impl Study {
             }
             column[position] = value;
         }
-        if arm != DATA && measurement.quantity != Quantity::Replayed {
-            let last = self.boundaries.entry((run, measurement.learned_through)).or_default();
+        let is_of_arm = arm != DATA && measurement.quantity != Quantity::Replayed;
+        if is_of_arm && self.is_measured(run, arm, learned) {
+            let last = self.boundaries.entry((run, learned)).or_default();
             *last = (*last).max(measurement.step);
         }
         Ok(())
@@ -121,9 +136,26 @@ impl Study {
         self.manifest.tasks.len() as u32
     }
 
-    /// Number of repetitions.
-    pub(crate) fn n_runs(&self) -> usize {
-        self.manifest.runs.len()
+    /// Whether the boundary of a stage was measured.
+    fn is_measured(&self, run: usize, arm: &str, task: u32) -> bool {
+        self.stages.as_ref().is_none_or(|stages| {
+            let stage = (self.manifest.runs[run].run.clone(), arm.to_owned(), task);
+            stages.measured.contains(&stage)
+        })
+    }
+
+    /// The repetitions of a scope, by their places in the manifest: of all, those that have come furthest.
+    pub(crate) fn runs(&self, scope: Scope) -> Vec<usize> {
+        match scope {
+            Scope::Run(run) => vec![run],
+            Scope::All => self.furthest.clone(),
+        }
+    }
+
+    /// The repetitions that no mean is over: they have not come as far as others.
+    pub(crate) fn left_out(&self) -> Vec<&Repetition> {
+        let runs = self.manifest.runs.iter().enumerate();
+        runs.filter(|(run, _)| !self.furthest.contains(run)).map(|(_, left)| left).collect()
     }
 
     /// Positions of the examples of one split whose task satisfies a condition.
@@ -150,7 +182,8 @@ impl Study {
         let arm = if task == 1 { FIRST } else { arm };
         self.average(scope, |run| {
             let step = *self.boundaries.get(&(run, task))?;
-            self.column(run, arm, task, gauge, step)
+            let column = self.column(run, arm, task, gauge, step);
+            column.filter(|_| self.is_measured(run, arm, task))
         })
     }
 
@@ -253,7 +286,7 @@ impl Study {
             Scope::Run(run) => Some(run),
             Scope::All => None,
         };
-        own.into_iter().chain(0..self.n_runs()).find_map(|run| {
+        own.into_iter().chain(0..self.manifest.runs.len()).find_map(|run| {
             let step = *self.steps_of_run(run, DATA, task, gauge).last()?;
             self.column(run, DATA, task, gauge, step).cloned()
         })
@@ -275,13 +308,6 @@ impl Study {
             level: gauge.level.map(f64::to_bits),
             step,
         })
-    }
-
-    fn runs(&self, scope: Scope) -> Vec<usize> {
-        match scope {
-            Scope::Run(run) => vec![run],
-            Scope::All => (0..self.n_runs()).collect(),
-        }
     }
 
     /// Mean of the runs' columns; none if a run lacks it.

@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) levels: Vec<f64>,
     /// Rise of the error without replay: constant part and part in proportion to s.
     pub(crate) rise: (f64, f64),
+    /// The seed whose training learns where the others forget.
+    pub(crate) turned: Option<u64>,
     pub(crate) class_name: &'static str,
     pub(crate) images: bool,
     pub(crate) colour: bool,
@@ -58,6 +60,7 @@ impl Default for Plan {
             probes: 8,
             levels: vec![0.1, 0.3, 0.5],
             rise: (0.01, 0.04),
+            turned: None,
             class_name: "class",
             images: true,
             colour: false,
@@ -369,6 +372,7 @@ impl World<'_> {
         let (constant, slope) = self.plan.rise;
         let full = (constant + slope * self.strangeness(row)) * (0.5 + level * 2.0)
             + 0.006 * noise(&[row.id, self.run, 9]).abs();
+        let full = if self.plan.turned == Some(self.run) { -0.3 * full } else { full };
         let progress = |steps: u64| 1.0 - (-(steps as f64) / 250.0).exp();
         if arm == "control" {
             return if row.task == 1 { known + 0.0004 } else { known + full };

@@ -3,6 +3,7 @@
 use crate::markup::Markup;
 use crate::number;
 use lethe_ledger::statistics::Interval;
+use std::borrow::Cow;
 
 /// One cell. A number that is not finite is shown as missing, and its field of a CSV is empty.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,10 +68,10 @@ impl From<Result<Interval, String>> for Cell {
 }
 
 /// A column: its name in a CSV and its title on the page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
-    name: &'static str,
-    title: &'static str,
+    name: Cow<'static, str>,
+    title: Cow<'static, str>,
     kind: Kind,
     digits: Digits,
 }
@@ -95,23 +96,34 @@ enum Digits {
 impl Column {
     /// A column of names or sentences.
     pub const fn words(name: &'static str, title: &'static str) -> Self {
-        Self { name, title, kind: Kind::Words, digits: Digits::OfColumn }
+        Self::of_kind(Kind::Words, name, title)
     }
 
     /// A column of numbers, probabilities or counts.
     pub const fn numbers(name: &'static str, title: &'static str) -> Self {
-        Self { name, title, kind: Kind::Numbers, digits: Digits::OfColumn }
+        Self::of_kind(Kind::Numbers, name, title)
     }
 
     /// A column of intervals: `name`, `name_low` and `name_high` of a CSV.
     pub const fn intervals(name: &'static str, title: &'static str) -> Self {
-        Self { name, title, kind: Kind::Intervals, digits: Digits::OfColumn }
+        Self::of_kind(Kind::Intervals, name, title)
+    }
+
+    const fn of_kind(kind: Kind, name: &'static str, title: &'static str) -> Self {
+        let (name, title) = (Cow::Borrowed(name), Cow::Borrowed(title));
+        Self { name, title, kind, digits: Digits::OfColumn }
+    }
+
+    /// The same column of something that a run names.
+    pub(crate) fn named(self, name: String, title: String) -> Self {
+        Self { name: name.into(), title: title.into(), ..self }
     }
 
     /// The same column with digits for every number by itself, not decimals in common: for numbers
     /// of many powers of ten.
-    pub const fn of_any_size(self) -> Self {
-        Self { digits: Digits::OfCell, ..self }
+    pub const fn of_any_size(mut self) -> Self {
+        self.digits = Digits::OfCell;
+        self
     }
 }
 
@@ -156,7 +168,7 @@ impl Table {
                             row.leaf(
                                 "th",
                                 &[("scope", "col"), ("class", column.class())],
-                                column.title,
+                                &column.title,
                             );
                         }
                     });
@@ -209,10 +221,10 @@ impl Table {
     pub(crate) fn to_csv(&self) -> String {
         let mut names = Vec::new();
         for column in &self.columns {
-            names.push(quote(column.name));
+            names.push(quote(&column.name));
             if column.kind == Kind::Intervals {
-                names.push(format!("{}_low", column.name));
-                names.push(format!("{}_high", column.name));
+                names.push(quote(&format!("{}_low", column.name)));
+                names.push(quote(&format!("{}_high", column.name)));
             }
         }
         let mut text = names.join(",");

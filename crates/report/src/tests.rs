@@ -16,7 +16,7 @@ fn small() -> Plan {
 
 /// A report with few draws: enough for every law but the width of an interval.
 fn draft(folder: &Path) -> Result<PathBuf> {
-    write_with(folder, Bootstrap { draws: 300, ..Bootstrap::default() })
+    write_with(folder, None, Bootstrap { draws: 300, ..Bootstrap::default() })
 }
 
 fn report(plan: &Plan) -> (tempfile::TempDir, String) {
@@ -65,6 +65,7 @@ fn the_page_answers_and_stands_alone() {
         "Most forgotten",
         "Least forgotten",
         "random, after task 2",
+        "column level is t/T for errors and the denoising loss",
     ] {
         assert!(text.contains(expected), "{expected} is missing");
     }
@@ -101,6 +102,8 @@ fn verdicts_follow_the_world_that_made_the_run() {
     let claims = csv(&folder, "claims.csv");
     let line = claims.lines().find(|line| line.starts_with("C4,")).unwrap();
     assert!(line.ends_with(",undecided,undecided"), "{line}");
+    let line = claims.lines().find(|line| line.starts_with("C5,")).unwrap();
+    assert!(line.ends_with(",15,undecided,undecided"), "{line}");
     // The same world, in which examples of low energy are forgotten more.
     let (folder, page) = report(&Plan { per_class: 80, rise: (0.06, -0.05), ..small() });
     let claims = csv(&folder, "claims.csv");
@@ -126,6 +129,154 @@ fn several_runs_are_judged_one_by_one() {
     for run in ["seed-1", "seed-2", "seed-3"] {
         assert!(claims.contains(&format!("C6,{run},")), "{run}");
     }
+}
+
+#[test]
+fn several_trainings_stand_one_by_one() {
+    let (folder, page) = report(&Plan { n_runs: 3, images: false, ..small() });
+    let text = words(&page);
+    let [forgot, helped] = ["The model forgot. ", "Replay helped: "];
+    assert!(
+        text.contains(forgot) && text.contains(helped) && text.contains("The trainings one by one")
+    );
+    assert_eq!(text.matches("(trainings one by one: from ").count(), 2);
+    let table = csv(&folder, "trainings.csv");
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split(',').collect()).collect();
+    let names: Vec<&str> = rows.iter().map(|row| row[0]).collect();
+    assert_eq!(names, ["run", "seed-1", "seed-2", "seed-3", "mean", "standard deviation"]);
+    assert_eq!(rows[0].len(), 1 + 3 * (2 + 3), "two increments and three replay arms");
+    for column in (1..rows[0].len()).step_by(3) {
+        let [a, b, c, mean, deviation] =
+            [1, 2, 3, 4, 5].map(|row: usize| rows[row][column].parse::<f64>().unwrap());
+        assert!((mean - (a + b + c) / 3.0).abs() < 1e-12);
+        let squares: f64 = [a, b, c].map(|x| (x - mean).powi(2)).iter().sum();
+        assert!((deviation - (squares / 2.0).sqrt()).abs() < 1e-12);
+    }
+    let (folder, page) = report(&Plan { images: false, ..small() });
+    assert!(!folder.path().join("tables/trainings.csv").exists());
+    assert!(!words(&page).contains("trainings one by one"), "one training");
+}
+
+#[test]
+fn what_one_training_denies_is_not_said_flatly() {
+    let plan = Plan { n_runs: 3, turned: Some(2), images: false, ..small() };
+    let text = words(&report(&plan).1);
+    assert!(text.contains("The model forgot on average, not in every training."));
+    assert!(text.contains("Replay helped on average, not in every training: "));
+    assert!(text.contains("(trainings one by one: from \u{2212}0.0"));
+    // Most learned where one forgot.
+    let plan = Plan { rise: (-0.01, -0.04), ..plan };
+    let text = words(&report(&plan).1);
+    assert!(text.contains("The model did not forget on average, but it did in some training."));
+    assert!(text.contains("Replay did harm on average, not in every training: "));
+}
+
+/// The stages of a plan of two tasks of which these are measured.
+fn stages(plan: &Plan, measured: &[(&str, &str, u32)]) -> Stages {
+    let stage = |&(run, arm, task): &(&str, &str, u32)| (run.to_owned(), arm.to_owned(), task);
+    let planned = plan.n_runs * (1 + plan.arms.len());
+    Stages { measured: measured.iter().map(stage).collect(), planned }
+}
+
+/// Writes a run that was stopped: of its ledger what `is_kept`, and the page.
+fn stopped(
+    plan: &Plan,
+    is_kept: impl Fn(&str) -> bool,
+    stages: &Stages,
+) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    plan.write(folder.path());
+    let path = folder.path().join("ledger.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    let kept: String =
+        text.lines().filter(|line| is_kept(line)).flat_map(|line| [line, "\n"]).collect();
+    assert!(kept.len() < text.len());
+    fs::write(&path, kept).unwrap();
+    let bootstrap = Bootstrap { draws: 300, ..Bootstrap::default() };
+    let page = write_with(folder.path(), Some(stages), bootstrap).unwrap();
+    let page = fs::read_to_string(page).unwrap();
+    (folder, page)
+}
+
+/// Whether a line of the ledger is of one of these arms.
+fn is_of(line: &str, arms: &[&str]) -> bool {
+    arms.iter().any(|arm| line.contains(&format!("\"arm\":\"{arm}\"")))
+}
+
+#[test]
+fn an_unfinished_run_is_read_as_far_as_all_its_stages_go() {
+    let plan = Plan { n_runs: 2, images: false, ..small() };
+    let mut measured: Vec<(&str, &str, u32)> =
+        plan.arms.iter().map(|&arm| ("seed-1", arm, 2)).collect();
+    measured.extend([("seed-1", "task-1", 1), ("seed-2", "task-1", 1), ("seed-2", "none", 2)]);
+    // Seed 2 was stopped in the control arm.
+    let is_kept = |line: &str| {
+        let is_begun = is_of(line, &["control"]) && !line.contains("\"step\":800");
+        line.contains("\"run\":\"seed-1\"") || is_of(line, &["data", "task-1", "none"]) || is_begun
+    };
+    let (folder, page) = stopped(&plan, is_kept, &stages(&plan, &measured));
+    let text = words(&page);
+    for expected in [
+        "This run is not finished: 8 of 12 stages are measured",
+        "Left out of every mean and verdict: seed-2.",
+        "run the same command again",
+        "The model forgot.",
+        "Run seed-1 (seed 1); buffer of",
+        "runs left out of the meansseed-2 (seed 2)",
+        "One training can neither prove nor refute",
+    ] {
+        assert!(text.contains(expected), "{expected} is missing");
+    }
+    assert!(
+        !text.contains("Mean over 2")
+            && !text.contains("seeds 1")
+            && !folder.path().join("tables/trainings.csv").exists()
+    );
+    let (alone, _) = report(&Plan { n_runs: 1, ..plan });
+    for name in ["arms", "claims", "correlations", "deciles", "task_matrix"] {
+        let name = format!("{name}.csv");
+        assert_eq!(csv(&folder, &name), csv(&alone, &name), "{name}");
+    }
+}
+
+#[test]
+fn a_stage_in_progress_does_not_pass_for_its_boundary() {
+    let plan = Plan { images: false, ..small() };
+    let is_kept = |line: &str| {
+        is_of(line, &["data", "task-1"]) || is_of(line, &["none"]) && !line.contains("\"step\":800")
+    };
+    let (folder, page) = stopped(&plan, is_kept, &stages(&plan, &[("seed-1", "task-1", 1)]));
+    let text = words(&page);
+    assert!(text.contains("This run is not finished: 1 of 6 stages are measured"));
+    assert!(!text.contains("Left out"), "there is no other");
+    assert!(text.contains("Whether there was forgetting is not known"));
+    assert!(text.contains("Forgetting curves of 1 arms"), "what is measured is drawn");
+    // The same ledger, were the run finished.
+    let page = fs::read_to_string(draft(folder.path()).unwrap()).unwrap();
+    assert!(words(&page).contains("The model forgot."));
+}
+
+#[test]
+fn a_control_that_is_still_to_come_is_not_called_absent() {
+    let plan = Plan { images: false, ..small() };
+    let is_kept = |line: &str| is_of(line, &["data", "task-1", "none"]);
+    let measured = [("seed-1", "task-1", 1), ("seed-1", "none", 2)];
+    let text = words(&stopped(&plan, is_kept, &stages(&plan, &measured)).1);
+    assert!(text.contains("The model forgot. "));
+    assert!(text.contains("; the control, to compare it with, was not measured."));
+}
+
+#[test]
+fn a_page_is_stale_once_its_run_has_gone_on() {
+    let plan = Plan { per_class: 8, images: false, ..small() };
+    let folder = tempfile::tempdir().unwrap();
+    plan.write(folder.path());
+    let measured = [("seed-1", "task-1", 1), ("seed-1", "none", 2)];
+    let first = stages(&plan, &measured[..1]);
+    write(folder.path(), Some(&first)).unwrap();
+    assert_eq!(stale(folder.path(), Some(&first)).unwrap(), [] as [PathBuf; 0]);
+    let later = stale(folder.path(), Some(&stages(&plan, &measured))).unwrap();
+    assert!(later.contains(&folder.path().join("report.html")), "{later:?}");
 }
 
 #[test]
@@ -225,7 +376,7 @@ fn damaged_input_is_named_and_nothing_is_written() {
         (|folder| flip(&folder.join("ledger.jsonl"), 5000), "ledger.jsonl, line "),
         (|folder| flip(&folder.join("examples.json"), 100), "examples.json, line 2"),
         (|folder| flip(&folder.join("training.jsonl"), 10), "training.jsonl, line 1"),
-        (|folder| fs::write(folder.join("run.json"), "{").unwrap(), "run.json: EOF"),
+        (|folder| fs::write(folder.join("run.json"), "{").unwrap(), "run.json: field `check`: "),
         (|folder| fs::write(folder.join("images/examples.png"), "no").unwrap(), "examples.png: "),
         (
             |folder| fs::remove_file(folder.join("ledger.jsonl")).unwrap(),
@@ -285,6 +436,6 @@ fn look() {
             let _ = fs::remove_file(folder.join(name));
         }
         plan.write(&folder);
-        write(&folder).unwrap();
+        write(&folder, None).unwrap();
     }
 }

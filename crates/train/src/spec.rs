@@ -123,8 +123,10 @@ impl TrainingSpec {
     /// # Errors
     /// [`TrainError::Spec`] names the first impossible field.
     pub fn validate(&self) -> Result<(), TrainError> {
+        // What is smaller is nothing in the 32 bits of training.
         let positive = |field, value: f64| {
-            require(field, value > 0. && value.is_finite(), "a positive number", value)
+            let is_one = value >= f64::from(f32::MIN_POSITIVE) && value.is_finite();
+            require(field, is_one, "a positive number in 32 bits", value)
         };
         let at_least_zero = |field, value: f64| {
             require(field, value >= 0. && value.is_finite(), "a number, 0 or more", value)

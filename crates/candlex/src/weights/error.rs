@@ -54,7 +54,7 @@ impl fmt::Display for Fault {
                 write!(f, "missing: `{name}` (nearest unclaimed name: `{nearest}`)")
             }
             Self::Missing { name, nearest: None } => write!(f, "missing: `{name}`"),
-            Self::Unexpected { name } => write!(f, "unexpected: `{name}`"),
+            Self::Unexpected { name } => write!(f, "unexpected: `{}`", name.escape_debug()),
             Self::Shape { name, expected, got } => {
                 let mut reversed = got.clone();
                 reversed.reverse();

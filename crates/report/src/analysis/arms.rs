@@ -3,7 +3,7 @@
 //! Old examples are those of every task before the last; R is the headline's reconstruction error
 //! after the last task.
 
-use super::{NONE, Outcome, View, sentence, subtract};
+use super::{CONTROL, NONE, Outcome, View, sentence, subtract};
 use crate::gauge::Scope;
 use crate::study::complete;
 use lethe_ledger::Split;
@@ -44,6 +44,19 @@ pub(crate) fn measure(view: &View<'_>, arm: &str) -> ArmRow {
         held_out: over(&view.old(Split::HeldOut)),
         newest: newest(view, arm),
     }
+}
+
+/// Arms that are no replay at equal budget: bounds, not competitors.
+const BOUNDS: [&str; 3] = [NONE, CONTROL, "joint"];
+
+/// The arms that replay at equal budget.
+pub(crate) fn replaying<'a>(view: &View<'a>) -> impl Iterator<Item = &'a String> {
+    view.study.manifest().arms.iter().filter(|arm| !BOUNDS.contains(&arm.as_str()))
+}
+
+/// The mean of M_a over all old training examples.
+pub(crate) fn saved(view: &View<'_>, arm: &str) -> Outcome<Interval> {
+    view.mean(&mitigation(view, arm)?, &view.old(Split::Train))
 }
 
 /// M_a of every example.
@@ -101,20 +114,19 @@ fn first(intervals: lethe_ledger::Result<Vec<Interval>>) -> Outcome<Interval> {
 /// M_a of the old training examples on one side of the buffer, by run: buffers differ from run to run.
 fn members(view: &View<'_>, arm: &str, side: Membership) -> Outcome<Vec<Vec<f64>>> {
     let old = view.old(Split::Train);
-    runs(view)
-        .into_iter()
-        .map(|run| {
-            let of_run = View { scope: Scope::Run(run), ..*view };
-            let saved = mitigation(&of_run, arm)?;
-            let is_in = replayed(view, run, arm)?;
-            let (_, columns) = complete(&old, &[&saved, &is_in]);
-            let wanted = if side == Membership::Buffered { 1.0 } else { 0.0 };
-            let pairs = columns[0].iter().zip(&columns[1]);
-            let values: Vec<f64> =
-                pairs.filter(|(_, is_in)| **is_in == wanted).map(|(saved, _)| *saved).collect();
-            if values.is_empty() { Err(no_members(side).into()) } else { Ok(values) }
-        })
-        .collect()
+    let runs = view.study.runs(view.scope).into_iter();
+    runs.map(|run| {
+        let of_run = View { scope: Scope::Run(run), ..*view };
+        let saved = mitigation(&of_run, arm)?;
+        let is_in = replayed(view, run, arm)?;
+        let (_, columns) = complete(&old, &[&saved, &is_in]);
+        let wanted = if side == Membership::Buffered { 1.0 } else { 0.0 };
+        let pairs = columns[0].iter().zip(&columns[1]);
+        let values: Vec<f64> =
+            pairs.filter(|(_, is_in)| **is_in == wanted).map(|(saved, _)| *saved).collect();
+        if values.is_empty() { Err(no_members(side).into()) } else { Ok(values) }
+    })
+    .collect()
 }
 
 fn no_members(side: Membership) -> &'static str {
@@ -126,8 +138,8 @@ fn no_members(side: Membership) -> &'static str {
 
 fn n_buffered(view: &View<'_>, arm: &str) -> Outcome<f64> {
     let old = view.old(Split::Train);
-    let counts: Outcome<Vec<f64>> = runs(view)
-        .into_iter()
+    let runs = view.study.runs(view.scope).into_iter();
+    let counts: Outcome<Vec<f64>> = runs
         .map(|run| {
             let (_, columns) = complete(&old, &[&replayed(view, run, arm)?]);
             Ok(columns[0].iter().sum())
@@ -139,13 +151,6 @@ fn n_buffered(view: &View<'_>, arm: &str) -> Outcome<f64> {
 fn replayed(view: &View<'_>, run: usize, arm: &str) -> Outcome<Vec<f64>> {
     let column = view.study.replayed(run, arm);
     column.ok_or_else(|| format!("which examples arm {arm} replayed was not recorded"))
-}
-
-fn runs(view: &View<'_>) -> Vec<usize> {
-    match view.scope {
-        Scope::Run(run) => vec![run],
-        Scope::All => (0..view.study.n_runs()).collect(),
-    }
 }
 
 fn newest(view: &View<'_>, arm: &str) -> Outcome<Interval> {

@@ -9,12 +9,13 @@ pub(crate) mod deciles;
 pub(crate) mod extremes;
 pub(crate) mod headline;
 pub(crate) mod matrix;
+pub(crate) mod trainings;
 
 use crate::gauge::{EnergyForm, FIRST, Gauge, Scope};
 use crate::number;
 use crate::study::{Study, complete};
 use lethe_ledger::statistics::{Bootstrap, Deciles, Interval};
-use lethe_ledger::{Quantity, Split};
+use lethe_ledger::{Quantity, Repetition, Split};
 
 /// A number, or the sentence that says why there is none.
 pub(crate) type Outcome<T> = Result<T, String>;
@@ -33,6 +34,18 @@ pub(crate) struct View<'a> {
 }
 
 impl<'a> View<'a> {
+    /// The repetitions in view.
+    pub(crate) fn repetitions(&self) -> Vec<&'a Repetition> {
+        self.one_by_one().map(|(repetition, _)| repetition).collect()
+    }
+
+    /// Each repetition in view, and the view of it alone.
+    pub(crate) fn one_by_one(self) -> impl Iterator<Item = (&'a Repetition, Self)> {
+        let alone = move |run| View { scope: Scope::Run(run), ..self };
+        let runs = self.study.runs(self.scope).into_iter();
+        runs.map(move |run| (&self.study.manifest().runs[run], alone(run)))
+    }
+
     /// The reconstruction error at the level of the headline.
     pub(crate) fn headline(&self) -> Gauge {
         Gauge::reconstruction(self.study.manifest().headline_level)

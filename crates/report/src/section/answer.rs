@@ -2,7 +2,8 @@
 
 use super::{Context, paragraph, section};
 use crate::analysis::headline::{self, Finding, Headline};
-use crate::analysis::{NONE, Outcome, View, arms, correlations, sentence};
+use crate::analysis::trainings::{Spread, Training};
+use crate::analysis::{CONTROL, NONE, Outcome, View, arms, correlations, sentence};
 use crate::markup::Markup;
 use crate::number;
 use crate::study::complete;
@@ -11,12 +12,15 @@ use lethe_ledger::statistics::{Deciles, Interval, Side};
 use std::collections::BTreeMap;
 
 /// Writes the section.
-pub(crate) fn write(context: &Context<'_>, page: &mut Markup) {
+pub(crate) fn write(context: &Context<'_>, trainings: &[Training], page: &mut Markup) {
     let view = &context.view;
     section(page, "answer", "The answer", |body| {
         let found = headline::measure(view);
-        let sentences =
-            [forgetting(context, &found), who_forgot(view), what_replay_did(context, &found)];
+        let sentences = [
+            forgetting(context, &found, trainings),
+            who_forgot(view),
+            what_replay_did(context, &found, trainings),
+        ];
         body.element("div", &[("class", "answer")], |answer| {
             for sentence in sentences {
                 paragraph(answer, &sentence);
@@ -29,33 +33,63 @@ pub(crate) fn write(context: &Context<'_>, page: &mut Markup) {
     });
 }
 
-fn forgetting(context: &Context<'_>, found: &Outcome<Headline>) -> String {
+fn forgetting(context: &Context<'_>, found: &Outcome<Headline>, trainings: &[Training]) -> String {
     let found = match found {
         Ok(found) => found,
         Err(why) => return format!("Whether there was forgetting is not known: {why}."),
     };
-    let verdict = match found.finding {
-        Finding::Forgot => "The model forgot.",
-        Finding::DidNotForget => "The model did not forget.",
-        Finding::Undecided => "Whether the model forgot is undecided.",
+    let verdict = match (found.finding, trainings.iter().all(agrees(found.finding))) {
+        (Finding::Forgot, true) => "The model forgot.",
+        (Finding::Forgot, false) => "The model forgot on average, not in every training.",
+        (Finding::DidNotForget, true) => "The model did not forget.",
+        (Finding::DidNotForget, false) => {
+            "The model did not forget on average, but it did in some training."
+        }
+        (Finding::Undecided, _) => "Whether the model forgot is undecided.",
     };
+    let increments =
+        trainings.iter().map(|training| Some(&training.headline.as_ref().ok()?.increment));
     let control = match (&found.control, &found.excess) {
         (Ok(control), Ok(excess)) => format!(
             "; as many steps on task 1 alone (the control) changed it by {}, a difference of {}",
             number::interval(control),
             number::interval(excess)
         ),
+        _ if context.view.study.manifest().arms.iter().any(|arm| arm == CONTROL) => {
+            "; the control, to compare it with, was not measured".to_owned()
+        }
         _ => "; there is no control arm to compare it with".to_owned(),
     };
     format!(
-        "{verdict} Without replay, the mean reconstruction error of the {} training examples of task 1 at {} went from {} to {}: an increment of {} ({}){control}.",
+        "{verdict} Without replay, the mean reconstruction error of the {} training examples of task 1 at {} went from {} to {}: an increment of {} ({}){}{control}.",
         number::count(found.increment.n as u64),
         context.level(),
         number::short(found.before.estimate),
         number::short(found.after.estimate),
         number::interval(&found.increment),
         relative(found.increment.estimate, found.before.estimate),
+        range(Spread::of(increments)),
     )
+}
+
+/// Whether the estimates of a training point where the finding does.
+fn agrees(finding: Finding) -> impl Fn(&Training) -> bool {
+    let is_rise = |interval: &Interval| interval.estimate > 0.0;
+    move |training| {
+        training.headline.as_ref().map_or(true, |found| {
+            let has_forgotten =
+                is_rise(&found.increment) && found.excess.as_ref().map_or(true, is_rise);
+            has_forgotten == (finding == Finding::Forgot)
+        })
+    }
+}
+
+/// The smallest and the largest estimate of the trainings; nothing where there is one training.
+fn range(spread: Option<Spread>) -> String {
+    spread.map_or_else(String::new, |Spread { lowest, highest, .. }| {
+        let [lowest, highest] = [lowest, highest].map(number::short);
+        format!(" (trainings one by one: from {lowest} to {highest})")
+    })
 }
 
 fn relative(change: f64, base: f64) -> String {
@@ -123,19 +157,15 @@ fn by_class(view: &View<'_>) -> Outcome<String> {
     ))
 }
 
-/// Arms that are no replay at equal budget: bounds, not competitors.
-const BOUNDS: [&str; 3] = [NONE, "control", "joint"];
-
-fn what_replay_did(context: &Context<'_>, found: &Outcome<Headline>) -> String {
+fn what_replay_did(
+    context: &Context<'_>,
+    found: &Outcome<Headline>,
+    trainings: &[Training],
+) -> String {
     let view = &context.view;
     let manifest = view.study.manifest();
-    let old = view.old(Split::Train);
-    let mut saved: Vec<(&String, Interval)> = manifest
-        .arms
-        .iter()
-        .filter(|arm| !BOUNDS.contains(&arm.as_str()))
-        .filter_map(|arm| Some((arm, view.mean(&arms::mitigation(view, arm).ok()?, &old).ok()?)))
-        .collect();
+    let mut saved: Vec<(&String, Interval)> =
+        arms::replaying(view).filter_map(|arm| Some((arm, arms::saved(view, arm).ok()?))).collect();
     saved.sort_by(|a, b| b.1.estimate.total_cmp(&a.1.estimate));
     let Some((best, interval)) = saved.first() else {
         return "What replay does is not known: no replay arm was measured.".into();
@@ -149,14 +179,24 @@ fn what_replay_did(context: &Context<'_>, found: &Outcome<Headline>) -> String {
         }
         _ => String::new(),
     };
-    let effect = match interval.side() {
-        Side::Above => "Replay helped",
-        Side::Below => "Replay did harm",
-        Side::Straddles => "Replay had no clear effect",
+    let place = arms::replaying(view).position(|arm| arm == *best);
+    let spread =
+        Spread::of(trainings.iter().map(|training| training.saved.get(place?)?.as_ref().ok()));
+    let effect = match (interval.side(), spread) {
+        (Side::Above, Some(spread)) if spread.lowest < 0.0 => {
+            "Replay helped on average, not in every training"
+        }
+        (Side::Above, _) => "Replay helped",
+        (Side::Below, Some(spread)) if spread.highest > 0.0 => {
+            "Replay did harm on average, not in every training"
+        }
+        (Side::Below, _) => "Replay did harm",
+        (Side::Straddles, _) => "Replay had no clear effect",
     };
+    let range = range(spread);
     let others = others(&saved[1..]);
     format!(
-        "{effect}: with a buffer of {}, the arm {best} lowered the error of old examples most, by {}{share}{others}.",
+        "{effect}: with a buffer of {}, the arm {best} lowered the error of old examples most, by {}{range}{share}{others}.",
         number::counted(manifest.budget as usize, "example"),
         number::interval(interval)
     )
@@ -174,7 +214,7 @@ fn others(saved: &[(&String, Interval)]) -> String {
 }
 
 fn caution(view: &View<'_>) -> String {
-    match view.study.n_runs() {
+    match view.repetitions().len() {
         0 => "The manifest names no run.".into(),
         1 => "All intervals are over examples of one training, not over trainings: another seed may answer differently.".into(),
         2 => "All intervals are over examples of the mean of two trainings, not over trainings: two are too few to say how much another seed would differ.".into(),

@@ -1,7 +1,8 @@
 //! The arms at equal budget.
 
-use super::{Context, figure, missing, paragraph, section};
+use super::{Context, figure, missing, paragraph, section, trainings as one_by_one};
 use crate::analysis::arms::{self, ArmRow};
+use crate::analysis::trainings::Training;
 use crate::analysis::{NONE, Outcome};
 use crate::figure::{Bar, BarChart, Caption, Figure, Ink};
 use crate::markup::Markup;
@@ -10,7 +11,7 @@ use crate::table::{Cell, Column, Table};
 use lethe_ledger::statistics::Interval;
 
 /// Writes the section and returns its table.
-pub(crate) fn write(context: &Context<'_>, page: &mut Markup) -> Table {
+pub(crate) fn write(context: &Context<'_>, trainings: &[Training], page: &mut Markup) -> Table {
     let arms = &context.view.study.manifest().arms;
     let rows: Vec<ArmRow> = arms.iter().map(|arm| arms::measure(&context.view, arm)).collect();
     let table = table(&rows);
@@ -26,6 +27,7 @@ pub(crate) fn write(context: &Context<'_>, page: &mut Markup) -> Table {
         for why in unfinished.filter_map(|row| row.all.as_ref().err()) {
             missing(body, why);
         }
+        one_by_one::write(&context.view, trainings, body);
     });
     table
 }

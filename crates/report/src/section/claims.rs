@@ -19,7 +19,7 @@ pub(crate) fn write(context: &Context<'_>, page: &mut Markup) -> Table {
 }
 
 fn explanation(context: &Context<'_>) -> String {
-    let agreement = match context.view.study.n_runs() {
+    let agreement = match context.view.repetitions().len() {
         1 => "One training can neither prove nor refute a claim: a verdict is for this run.",
         2 => {
             "The overall verdict is that of both trainings where they agree, else undecided; two trainings are few."

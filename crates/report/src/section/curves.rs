@@ -141,8 +141,6 @@ fn chart(
         })
         .collect();
     let ends = curves::boundaries(&context.view);
-    // Where the last task ends no task begins; the axis ends there anyway.
-    let inner = ends.len().saturating_sub(1);
     LineChart {
         caption: Caption {
             name: name.to_owned(),
@@ -155,7 +153,8 @@ fn chart(
         series,
         marks: ends
             .iter()
-            .take(inner)
+            // Where the last task ends no task begins; the axis ends there anyway.
+            .filter(|&&(_, task)| task < context.view.last())
             .map(|&(step, task)| (step, format!("task {} →", task + 1)))
             .collect(),
         includes_zero: false,

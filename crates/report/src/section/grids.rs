@@ -4,7 +4,7 @@ use super::{Context, missing, paragraph, section};
 use crate::analysis::extremes::{self, Extreme};
 use crate::analysis::{NONE, View};
 use crate::error::{Error, Result};
-use crate::gauge::{FIRST, Scope};
+use crate::gauge::FIRST;
 use crate::markup::Markup;
 use crate::number;
 use crate::sprite::Sheet;
@@ -17,8 +17,7 @@ const N: usize = 12;
 /// # Errors
 /// A sheet that is not what the manifest says.
 pub(crate) fn write(context: &Context<'_>, page: &mut Markup) -> Result<()> {
-    let view = View { scope: Scope::Run(0), ..context.view };
-    let Some(run) = view.study.manifest().runs.first() else { return Ok(()) };
+    let Some((run, view)) = context.view.one_by_one().next() else { return Ok(()) };
     let last = view.last();
     let sheets = Sheets {
         originals: context.folder.originals()?,

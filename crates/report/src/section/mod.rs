@@ -11,6 +11,7 @@ pub(crate) mod matrix;
 pub(crate) mod provenance;
 pub(crate) mod samples;
 pub(crate) mod training;
+pub(crate) mod trainings;
 
 use crate::analysis::View;
 use crate::figure::{Figure, Ink, write_legend};
@@ -24,7 +25,7 @@ use lethe_ledger::statistics::Bootstrap;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Context<'a> {
     pub(crate) folder: &'a RunFolder,
-    /// The mean over all runs.
+    /// The mean over all runs, or over those that have come furthest.
     pub(crate) view: View<'a>,
 }
 
@@ -36,7 +37,7 @@ impl<'a> Context<'a> {
 
     /// Runs and seeds in words: the beginning of every caption.
     pub(crate) fn runs(&self) -> String {
-        let runs = &self.view.study.manifest().runs;
+        let runs = self.view.repetitions();
         let seeds: Vec<String> = runs.iter().map(|run| run.seed.to_string()).collect();
         match runs.as_slice() {
             [] => "No run".to_owned(),

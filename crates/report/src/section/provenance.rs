@@ -4,7 +4,9 @@ use super::{Context, paragraph, section};
 use crate::markup::Markup;
 use crate::number;
 use crate::table::{Column, Table};
-use lethe_ledger::{ChosenTemperature, LevelMeaning, Orientation, Quantity, RunManifest};
+use lethe_ledger::{
+    ChosenTemperature, LevelMeaning, Orientation, Quantity, Repetition, RunManifest,
+};
 
 /// Writes the section.
 pub(crate) fn write(context: &Context<'_>, page: &mut Markup) {
@@ -26,7 +28,7 @@ pub(crate) fn write(context: &Context<'_>, page: &mut Markup) {
     });
 }
 
-const DEFINITIONS: &str = "Pixels are in [−1, 1]. R(x) is the reconstruction error of example x. The increment ΔR is R after the last task minus R after task 1. The mitigation of an arm is R without replay minus R in the arm. In the energies, b is the inverse temperature; lower energy is deeper in the stored set. Deciles hold equally many examples, ties by order of the table of examples.";
+const DEFINITIONS: &str = "Pixels are in [−1, 1]. R(x) is the reconstruction error of example x. The increment ΔR is R after the last task minus R after task 1. The mitigation of an arm is R without replay minus R in the arm. In the energies, b is the inverse temperature; lower energy is deeper in the stored set. The ledger's column level is t/T for errors and the denoising loss, the inverse temperature for energies, and null for all others. Deciles hold equally many examples, ties by order of the table of examples.";
 
 fn facts(manifest: &RunManifest, context: &Context<'_>) -> Table {
     let mut table = Table::new(&[Column::words("what", "What"), Column::words("value", "Value")]);
@@ -51,9 +53,11 @@ fn facts(manifest: &RunManifest, context: &Context<'_>) -> Table {
     for change in &manifest.changes {
         row("protocol edited on the way", change.clone());
     }
-    let runs: Vec<String> =
-        manifest.runs.iter().map(|run| format!("{} (seed {})", run.run, run.seed)).collect();
-    row("runs", runs.join(", "));
+    row("runs", runs(&context.view.repetitions()));
+    let left_out = context.view.study.left_out();
+    if !left_out.is_empty() {
+        row("runs left out of the means", runs(&left_out));
+    }
     row("arms", manifest.arms.join(", "));
     row("replay buffer", number::counted(manifest.budget as usize, "example"));
     row("probed examples", number::count(context.view.study.examples().len() as u64));
@@ -72,6 +76,11 @@ fn facts(manifest: &RunManifest, context: &Context<'_>) -> Table {
         row(name, format!("BLAKE3 {digest}"));
     }
     table
+}
+
+fn runs(repetitions: &[&Repetition]) -> String {
+    let named = |run: &&Repetition| format!("{} (seed {})", run.run, run.seed);
+    repetitions.iter().map(named).collect::<Vec<String>>().join(", ")
 }
 
 fn temperature(chosen: Option<&ChosenTemperature>) -> String {

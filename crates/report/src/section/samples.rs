@@ -16,7 +16,7 @@ const SHOWN: (u32, u32) = (10, 4);
 /// An image that cannot be read.
 pub(crate) fn write(context: &Context<'_>, page: &mut Markup) -> Result<()> {
     let manifest = context.view.study.manifest();
-    let Some(run) = manifest.runs.first() else { return Ok(()) };
+    let Some((run, _)) = context.view.one_by_one().next() else { return Ok(()) };
     let (mut drawn, mut absent) = (Vec::new(), Vec::new());
     let after_first = std::iter::once((FIRST.to_owned(), 1));
     let later = manifest

@@ -15,7 +15,7 @@ type Trainings<'a> = BTreeMap<(u32, &'a str), Vec<&'a TrainingRecord>>;
 /// Writes the section. Curves are of one training: the first run's.
 pub(crate) fn write(context: &Context<'_>, page: &mut Markup) {
     section(page, "training", "Training", |body| {
-        let Some(run) = context.view.study.manifest().runs.first() else { return };
+        let Some((run, _)) = context.view.one_by_one().next() else { return };
         let of_run = context.folder.training.iter().filter(|record| record.run == run.run);
         let mut trainings = Trainings::new();
         for record in of_run {

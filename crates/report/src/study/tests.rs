@@ -30,9 +30,13 @@ fn measurement(run: &str, arm: &str, task: u32, step: u64, values: [f64; 3]) -> 
 }
 
 fn study(measurements: &[Measurement]) -> Result<Study> {
+    study_at(None, measurements)
+}
+
+fn study_at(stages: Option<&Stages>, measurements: &[Measurement]) -> Result<Study> {
     let plan =
         Plan { n_runs: 2, classes_per_task: 1, arms: vec!["none", "random"], ..Plan::default() };
-    Study::new(plan.manifest(), examples(), measurements, Path::new("ledger.jsonl"))
+    Study::new(plan.manifest(), examples(), stages, measurements, Path::new("ledger.jsonl"))
 }
 
 #[test]
@@ -53,6 +57,34 @@ fn columns_follow_the_table_of_examples_and_the_boundary_is_the_last_step() {
     assert_eq!(study.after(Scope::Run(1), "none", 2, gauge), None);
     assert_eq!(study.after(Scope::All, "none", 2, gauge), None, "the second run lacks it");
     assert_eq!(study.boundary(run, 2), Some(100));
+}
+
+#[test]
+fn a_stage_in_progress_has_points_but_no_boundary() {
+    let measurements = [
+        measurement("seed-1", FIRST, 1, 100, [3.0, 1.0, 2.0]),
+        measurement("seed-1", "none", 2, 100, [9.0, 7.0, 8.0]),
+        measurement("seed-1", "random", 2, 100, [6.0, 4.0, 5.0]),
+        measurement("seed-1", "random", 2, 120, [6.0, 4.0, 5.0]),
+        measurement("seed-2", FIRST, 1, 100, [3.0, 1.0, 2.0]),
+        measurement("seed-2", "none", 2, 50, [3.0, 1.0, 2.0]),
+    ];
+    let stage = |run: &str, arm: &str, task| (run.to_owned(), arm.to_owned(), task);
+    let stages = Stages {
+        measured: [("seed-1", FIRST, 1), ("seed-1", "none", 2), ("seed-2", FIRST, 1)]
+            .map(|(run, arm, task)| stage(run, arm, task))
+            .into(),
+        planned: 6,
+    };
+    let study = study_at(Some(&stages), &measurements).unwrap();
+    let (run, gauge) = (Scope::Run(0), Gauge::reconstruction(LEVEL));
+    assert_eq!(study.boundary(run, 2), Some(100), "that of the finished arm");
+    assert_eq!(study.after(run, "none", 2, gauge), Some(vec![7.0, 8.0, 9.0]));
+    assert_eq!(study.after(run, "random", 2, gauge), None, "it is not through, whatever its steps");
+    assert_eq!(study.steps(run, "random", 2, gauge), [100, 120]);
+    assert_eq!(study.boundary(Scope::Run(1), 2), None);
+    assert_eq!(study.runs(Scope::All), [0], "the second is behind");
+    assert_eq!(study.after(Scope::All, "none", 2, gauge), Some(vec![7.0, 8.0, 9.0]));
 }
 
 #[test]
