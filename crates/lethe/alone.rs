@@ -23,6 +23,8 @@ use lethe_pixel::folder;
 use lethe_train::{StepReport, Trainer, checkpoint};
 use std::path::{Path, PathBuf};
 
+/// The one stage of a task that is learned alone.
+const LEARNED: &str = "train";
 /// The one stage of a checkpoint's measurement.
 pub const MEASURED: &str = "measure";
 
@@ -101,6 +103,7 @@ impl Lonely<'_> {
             }
         };
         let sources = arm.sources(&study.stream, self.task, buffer.as_ref())?;
+        let key = place.clone();
         let lesson = Lesson { study, place, sources, buffer, folder: out.to_path_buf() };
         let meter = Meter::new(study.spec.training.steps_of(self.task) as f64);
         let start = || match origin {
@@ -110,6 +113,10 @@ impl Lonely<'_> {
         };
         let learned = lesson.learn(&mut session, start, &mut Steps(&meter), self.interrupt)?;
         meter.finish();
+        if !session.is_done(LEARNED) {
+            session.left(&key, &learned);
+            session.finish(LEARNED)?;
+        }
         Ok(learned.path().to_path_buf())
     }
 

@@ -23,6 +23,10 @@ use std::path::{Path, PathBuf};
 const OWN: &str = "report.html tables ledger.parquet ledger.jsonl training.jsonl examples.json run.json progress.json \
                    protocol.toml images lock model";
 
+/// What a page's tables are called.
+const TABLES: &str =
+    "arms.csv claims.csv correlations.csv deciles.csv task_matrix.csv trainings.csv";
+
 /// What is looked at, together.
 struct Looking<'a> {
     folder: &'a Path,
@@ -58,6 +62,7 @@ pub fn check(folder: &Path, tell: impl Fn(&str)) -> Result<()> {
     })?;
     let missing = missing(&manifest, &progress);
     let looking = Looking { folder, manifest, progress, is_complete: missing.is_empty() };
+    looking.expect_no_edit()?;
     let (mut damages, mut unseen) = (0, 0);
     let mut told = |what: &str, outcome: Result<String>| match outcome {
         Ok(words) => tell(&format!("ok   {what}: {words}")),
@@ -124,9 +129,15 @@ pub fn standing(folder: &Path) -> Result<Option<Stages>> {
     let manifest = RunManifest::load(folder.join("run.json"))?;
     progress.expect_contents(folder)?;
     progress.expect_examples(folder)?;
-    let looking = Looking { folder, manifest, progress, is_complete: false };
+    let standing = standing_of(&manifest, &progress);
+    let looking = Looking { folder, manifest, progress, is_complete: standing.is_none() };
+    looking.expect_no_edit()?;
     looking.digests().map_err(otherwise(Fault::Untrustworthy))?;
-    Ok(standing_of(&looking.manifest, &looking.progress))
+    if looking.is_complete {
+        looking.expect_own_images().map_err(otherwise(Fault::Untrustworthy))?;
+        looking.expect_lengths().map_err(otherwise(Fault::Untrustworthy))?;
+    }
+    Ok(standing)
 }
 
 /// The lessons that are measured; nothing where the work is finished.
@@ -138,7 +149,10 @@ pub fn standing_of(manifest: &RunManifest, progress: &Progress) -> Option<Stages
     let stage = |Expected { place: Place { run, arm, task, .. }, .. }| (run, arm, task);
     let all = lessons(manifest);
     let planned = all.len();
-    Some(Stages { planned, measured: all.into_iter().filter(is_measured).map(stage).collect() })
+    let measured = all.into_iter().filter(is_measured).map(stage).collect();
+    let committed = Some([progress.journals.ledger, progress.journals.training]);
+    let images = Some(progress.images.keys().cloned().collect());
+    Some(Stages { planned, measured, committed, images })
 }
 
 /// Every lesson of a run, in the order of learning.
@@ -163,7 +177,9 @@ fn lessons(manifest: &RunManifest) -> Vec<Expected> {
 /// Whether every stage of the run in `folder` is finished, as far as its `run.json` says.
 pub fn is_finished(folder: &Path, progress: &Progress) -> bool {
     let manifest = RunManifest::load(folder.join("run.json"));
-    manifest.is_ok_and(|manifest| missing(&manifest, progress).is_empty())
+    manifest.is_ok_and(|manifest| {
+        manifest.protocol_digest == progress.protocol && missing(&manifest, progress).is_empty()
+    })
 }
 
 /// Stages that are not finished.
@@ -178,6 +194,46 @@ fn missing(manifest: &RunManifest, progress: &Progress) -> Vec<String> {
 }
 
 impl Looking<'_> {
+    /// A run that was stopped while it took over an edited protocol has said so in `progress.json`, and not everywhere else.
+    fn expect_no_edit(&self) -> Result<()> {
+        let Self { manifest, progress, .. } = self;
+        let is_old = |digest: &str| digest != progress.protocol && progress.knows_protocol(digest);
+        let text = durable::read_text(self.folder.join("protocol.toml")).unwrap_or_default();
+        if !is_old(&lethe_ledger::digest(&text)) && !is_old(&manifest.protocol_digest) {
+            return Ok(());
+        }
+        Err(Fault::Interrupted.because(anyhow!(
+            "{}: an edit of the protocol was broken off; run the edited protocol again, with its --allow-change",
+            self.folder.display()
+        )))
+    }
+
+    /// Every image is one that the run drew; one of a stage that was broken off is drawn again.
+    fn expect_own_images(&self) -> Result<()> {
+        let mut ahead = vec![self.folder.join("images")];
+        while let Some(folder) = ahead.pop().filter(|folder| folder.is_dir()) {
+            for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+                let path = entry?.path();
+                let name = path.strip_prefix(self.folder)?.display().to_string();
+                let is_drawn = self.progress.images.contains_key(&name);
+                let is_hidden =
+                    path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+                ensure!(
+                    path.is_dir() || is_drawn || is_hidden,
+                    "{}: the run drew no such image; move it away",
+                    path.display()
+                );
+                ahead.extend(path.is_dir().then_some(path));
+            }
+        }
+        Ok(())
+    }
+
+    fn expect_lengths(&self) -> Result<()> {
+        self.expect_length("ledger.jsonl", self.progress.journals.ledger)?;
+        self.expect_length("training.jsonl", self.progress.journals.training)
+    }
+
     fn digests(&self) -> Result<String> {
         let Self { manifest, progress, .. } = self;
         let path = self.folder.join("protocol.toml");
@@ -217,8 +273,11 @@ impl Looking<'_> {
 
     fn measurements(&self) -> Result<Vec<Measurement>> {
         let path = self.folder.join("ledger.jsonl");
-        let read =
-            if self.is_complete { Ledger::read(path)? } else { Ledger::read_committed(path)?.0 };
+        let read = if self.is_complete {
+            Ledger::read(path)?
+        } else {
+            Ledger::read_until(path, self.progress.journals.ledger)?.0
+        };
         Ok(read)
     }
 
@@ -253,6 +312,9 @@ impl Looking<'_> {
 
     fn images(&self) -> Result<String> {
         self.progress.expect_images(self.folder)?;
+        if self.is_complete {
+            self.expect_own_images()?;
+        }
         Ok(format!("{}, as they were drawn", self.progress.images.len()))
     }
 
@@ -305,8 +367,10 @@ impl Looking<'_> {
     fn strays(&self) -> Result<Vec<String>> {
         let places: Vec<PathBuf> =
             lessons(&self.manifest).iter().map(|lesson| lesson.place.folder(self.folder)).collect();
+        let tables = self.folder.join("tables");
         let mut parents: Vec<&Path> = places.iter().filter_map(|place| place.parent()).collect();
-        parents.push(self.folder);
+        parents.extend(places.iter().map(PathBuf::as_path));
+        parents.extend([self.folder, &tables]);
         parents.sort();
         parents.dedup();
         let mut strays = Vec::new();
@@ -314,8 +378,11 @@ impl Looking<'_> {
             for entry in fs::read_dir(parent).with_context(|| parent.display().to_string())? {
                 let path = entry?.path();
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let is_of = |list: &str| list.split_whitespace().any(|own| own == name);
                 let is_ours = places.iter().any(|place| place.starts_with(&path))
-                    || (parent == self.folder && OWN.split_whitespace().any(|own| own == name))
+                    || (parent == self.folder && is_of(OWN))
+                    || (parent == tables && is_of(TABLES))
+                    || (places.iter().any(|place| place == parent) && name.starts_with("step-"))
                     || name.starts_with('.');
                 if !is_ours {
                     strays.push(

@@ -1,6 +1,7 @@
 //! Where a user wants a result: looked at before anything is computed for it.
 
 use crate::exit::Fault;
+use crate::progress::is_run;
 use anyhow::{Result, anyhow};
 use std::path::{Path, PathBuf};
 
@@ -30,19 +31,9 @@ pub fn of(out: &Path) -> Result<PathBuf> {
 /// Refuses what lies in the folder of a run, which is read whole: there a run alone writes.
 ///
 /// # Errors
-/// 73 names the run.
+/// 73 names the run; 66 where the working folder is gone.
 pub fn expect_outside_runs(path: &Path) -> Result<()> {
-    let whole = std::path::absolute(path).map_err(|error| {
-        let error = anyhow!("{}: the working folder: {error}", path.display());
-        Fault::Missing.because(error)
-    })?;
-    // Of what is not there yet, the nearest that is: links may lead into a run.
-    let above = whole.ancestors().skip(1).find_map(|above| above.canonicalize().ok());
-    let is_run = |folder: &&Path| {
-        let is_there = |name: &str| folder.join(name).is_file();
-        is_there("progress.json") && (is_there("protocol.toml") || is_there("run.json"))
-    };
-    match above.as_deref().and_then(|above| above.ancestors().find(is_run)) {
+    match above(path)?.ancestors().find(|folder| is_run(folder)) {
         None => Ok(()),
         Some(run) => Err(Fault::Held.because(anyhow!(
             "{}: it lies in the folder of a run, {}, in which nothing else may be written; give a place outside",
@@ -50,6 +41,19 @@ pub fn expect_outside_runs(path: &Path) -> Result<()> {
             run.display()
         ))),
     }
+}
+
+/// The folder around `path`, or the nearest one that is there, behind all links: they may lead into a run.
+fn above(path: &Path) -> Result<PathBuf> {
+    let whole = std::path::absolute(path).map_err(|error| {
+        let error = anyhow!("{}: the working folder: {error}", path.display());
+        Fault::Missing.because(error)
+    })?;
+    if let Ok(there) = whole.canonicalize() {
+        return Ok(there.parent().unwrap_or(&there).to_owned());
+    }
+    let nearest = whole.ancestors().skip(1).find_map(|above| above.canonicalize().ok());
+    Ok(nearest.unwrap_or_else(|| PathBuf::from("/")))
 }
 
 #[cfg(test)]
@@ -79,15 +83,24 @@ mod tests {
         let (run, link) = (folder.path().join("run"), folder.path().join("link"));
         std::fs::create_dir_all(run.join("images")).unwrap();
         symlink(run.join("images"), &link).unwrap();
-        let places = [run.join("a"), run.join("images/a"), link.join("a"), run.join("no/no/a")];
+        let places = [
+            run.join("a"),
+            run.join("images/a"),
+            link.clone(),
+            link.join("a"),
+            run.join("no/no/a"),
+        ];
         assert!(places.iter().all(|place| expect_outside_runs(place).is_ok()));
-        for name in ["progress.json", "protocol.toml"] {
-            std::fs::write(run.join(name), "").unwrap();
-        }
+        std::fs::write(run.join("protocol.toml"), "").unwrap();
+        std::fs::write(run.join("progress.json"), r#"{"done": 1}"#).unwrap();
+        assert!(places.iter().all(|place| expect_outside_runs(place).is_ok()), "another's file");
+        let text = r#"{"progress": {"done": [], "contents": {}}, "digest": ""}"#;
+        std::fs::write(run.join("progress.json"), text).unwrap();
         for place in places {
             let words = expect_outside_runs(&place).unwrap_err().to_string();
             assert!(words.contains("it lies in the folder of a run"), "{words}");
         }
         assert!(expect_outside_runs(&run).is_ok() && of(&run.join("images/a")).is_err());
+        assert!(expect_outside_runs(&run.join("images/..")).is_ok());
     }
 }

@@ -1,11 +1,12 @@
 //! One task of one arm: trained to its last step, from its last checkpoint where there is one.
 
+use crate::exit::{Fault, otherwise};
 use crate::interrupt::Interrupt;
-use crate::progress::{Contents, Offsets, Progress};
+use crate::progress::{Contents, Offsets, Progress, elsewhere, is_run};
 use crate::session::Session;
 use crate::study::Study;
 use crate::system::AnyNetwork;
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::DType;
 use lethe_candlex::params::ParamStore;
 use lethe_candlex::rng::Seed;
@@ -319,7 +320,7 @@ impl Lesson<'_> {
         // A checkpoint that was made before an edit of the protocol belongs to the run all the same.
         let now = digest(&self.study.text);
         let protocol = if session.knows_protocol(&state.protocol) { &state.protocol } else { &now };
-        let untrustworthy = |error| crate::exit::Fault::Untrustworthy.because(error);
+        let untrustworthy = |error| Fault::Untrustworthy.because(error);
         expect_same("protocol", &state.protocol, protocol, found).map_err(untrustworthy)?;
         state.expect(&self.place, &self.study.images.digest(), found).map_err(untrustworthy)
     }
@@ -349,9 +350,7 @@ pub enum Of<'a> {
 /// What helps where a checkpoint is damaged.
 fn or_else(remedy: &str) -> impl Fn(TrainError) -> anyhow::Error {
     move |error| match error {
-        TrainError::Damaged { .. } => {
-            crate::exit::Fault::Untrustworthy.because(anyhow!("{error}, or {remedy}"))
-        }
+        TrainError::Damaged { .. } => Fault::Untrustworthy.because(anyhow!("{error}, or {remedy}")),
         other => other.into(),
     }
 }
@@ -375,7 +374,7 @@ pub fn finished(study: &Study, of: Of) -> Result<(Checkpoint, TaskState)> {
         Of::Run(folder, place) => &place.folder(folder),
         Of::Folder(folder) => folder,
     };
-    let untrustworthy = |error| crate::exit::Fault::Untrustworthy.because(error);
+    let untrustworthy = |error| Fault::Untrustworthy.because(error);
     let remedy = "begin anew with another --out";
     let found = checkpoint::furthest(folder).map_err(or_else(remedy))?.ok_or_else(|| {
         untrustworthy(anyhow!(
@@ -386,13 +385,35 @@ pub fn finished(study: &Study, of: Of) -> Result<(Checkpoint, TaskState)> {
     let state: TaskState = found.state()?;
     let data = study.images.digest();
     match of {
-        Of::Folder(_) => state.expect(&state.place, &data, &found).map_err(untrustworthy)?,
+        Of::Folder(folder) => {
+            expect_left(folder, &found)?;
+            state.expect(&state.place, &data, &found).map_err(untrustworthy)?;
+        }
         Of::Run(folder, place) => {
             state.expect(place, &data, &found).map_err(untrustworthy)?;
             Progress::read(folder)?.expect_left(place, &found)?;
         }
     }
     Ok((found, state))
+}
+
+/// The furthest checkpoint `found` in a task's `folder` is of the step that it is called after, and what the run around it, or
+/// the work of that folder itself, says that the task left.
+///
+/// # Errors
+/// 77 when it is not; what has no run around it is believed.
+pub fn expect_left(folder: &Path, found: &Checkpoint) -> Result<()> {
+    // What is no task's has no such state.
+    let Ok(state) = found.state::<TaskState>() else { return Ok(()) };
+    state.expect_step(found).map_err(otherwise(Fault::Untrustworthy))?;
+    let whole = folder.canonicalize().with_context(|| folder.display().to_string())?;
+    let Some(run) = whole.ancestors().find(|above| is_run(above)) else { return Ok(()) };
+    let (progress, place) = (Progress::read(run)?, whole.strip_prefix(run)?.display().to_string());
+    let place = if place.is_empty() { state.place.key() } else { place };
+    match progress.checkpoints.get(&place) {
+        Some(left) if left != found.digest() => Err(elsewhere(found)),
+        _ => Ok(()),
+    }
 }
 
 /// What a finished task left: its weights, and what its checkpoint remembers.

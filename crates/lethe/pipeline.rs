@@ -1,9 +1,8 @@
 //! A network as a diffusers pipeline: a folder that `from_pretrained` of the Python library loads.
 
-use crate::exit::{Fault, otherwise};
+use crate::exit::Fault;
 use crate::latent_system::Latent;
-use crate::learn::TaskState;
-use crate::progress::{Progress, elsewhere};
+use crate::learn::expect_left;
 use crate::protocol::DiffusionSpec;
 use crate::study::Study;
 use crate::system::Kind;
@@ -15,7 +14,7 @@ use lethe_diffusion::parameterization::Parameterization;
 use lethe_diffusion::sampler::{Ddim, Spacing, walk_to};
 use lethe_diffusion::schedule::{NoiseSchedule, ScheduleKind, ScheduleSpec, Timestep};
 use lethe_pixel::{UNet2dConfig, folder};
-use lethe_train::checkpoint::{self, Checkpoint, Content, Files};
+use lethe_train::checkpoint::{self, Content, Files};
 use serde::Deserialize;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -129,30 +128,17 @@ fn pretty(value: &serde_json::Value) -> Result<Vec<u8>> {
 /// # Errors
 /// When that checkpoint is damaged, or not the one that its task left.
 pub fn locate(path: &Path) -> Result<PathBuf> {
-    let is_network = path.join(folder::CONFIG).exists() || path.join("unet").exists();
-    match checkpoint::furthest(path)? {
-        Some(found) if !is_network => {
-            expect_left(path, &found).map_err(otherwise(Fault::Untrustworthy))?;
-            Ok(found.path().to_path_buf())
-        }
-        _ => Ok(path.to_path_buf()),
+    let Some(found) = checkpoint::furthest(path)? else { return Ok(path.to_path_buf()) };
+    let networks = [folder::CONFIG, "unet", lethe_latent::folder::INDEX];
+    if let Some(name) = networks.iter().find(|name| path.join(name).exists()) {
+        return Err(Fault::Untrustworthy.because(anyhow!(
+            "{}: it holds {name} of a network, and checkpoints of a task; name the checkpoint, {}, or move one of them away",
+            path.display(),
+            found.path().display()
+        )));
     }
-}
-
-/// The furthest checkpoint `found` in a task's folder is of the step that it is called after, and, where the task's run is
-/// around it, what the run says that the task left.
-fn expect_left(folder: &Path, found: &Checkpoint) -> Result<()> {
-    // What is no task's has no such state.
-    let Ok(state) = found.state::<TaskState>() else { return Ok(()) };
-    state.expect_step(found)?;
-    let whole = folder.canonicalize().with_context(|| folder.display().to_string())?;
-    let is_run = |above: &&Path| above.join("progress.json").is_file();
-    let Some(run) = whole.ancestors().find(is_run) else { return Ok(()) };
-    let (progress, place) = (Progress::read(run)?, whole.strip_prefix(run)?.display().to_string());
-    match progress.checkpoints.get(&place) {
-        Some(left) if left != found.digest() => Err(elsewhere(found)),
-        _ => Ok(()),
-    }
+    expect_left(path, &found)?;
+    Ok(found.path().to_path_buf())
 }
 
 /// The schedulers of diffusers whose noise levels follow from betas.

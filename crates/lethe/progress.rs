@@ -1,7 +1,7 @@
 //! `progress.json`: which stages of a run are finished, and what was committed with them, under a digest of its own.
 
 use crate::changes::Edit;
-use crate::exit::Fault;
+use crate::exit::{Fault, otherwise};
 use crate::learn::Place;
 use anyhow::{Context, Result, anyhow};
 use lethe_ledger::{digest, durable};
@@ -144,7 +144,9 @@ impl Contents {
 fn digest_of(path: &Path, length: u64) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     if length > 0 {
-        durable::expect_file(path).map_err(|error| Fault::Untrustworthy.because(error))?;
+        durable::expect_file(path).map_err(|error| {
+            Fault::Untrustworthy.because(anyhow!("{error}; restore it from a copy"))
+        })?;
         let file = fs::File::open(path).with_context(|| path.display().to_string())?;
         let found = std::io::copy(&mut file.take(length), &mut hasher)
             .with_context(|| path.display().to_string())?;
@@ -180,6 +182,15 @@ fn untrustworthy(path: &Path, reason: &str) -> anyhow::Error {
         "{}: {reason}; restore it from a copy, or begin anew with another --out",
         path.display()
     ))
+}
+
+/// Whether `folder` is the folder of a run, or of another work of lethe's: other programs have files of these names, too.
+pub fn is_run(folder: &Path) -> bool {
+    const WORDS: [&str; 3] = ["\"contents\"", "\"done\"", "\"digest\""];
+    let Ok(bytes) = durable::read(folder.join("progress.json")) else { return false };
+    let text = String::from_utf8_lossy(&bytes);
+    WORDS.iter().all(|word| text.contains(word))
+        && ["protocol.toml", "run.json"].iter().any(|name| folder.join(name).is_file())
 }
 
 /// A checkpoint that its run does not know.
@@ -267,11 +278,16 @@ impl Progress {
     pub fn expect_examples(&self, folder: &Path) -> Result<()> {
         let Some(kept) = &self.examples else { return Ok(()) };
         let path = folder.join("examples.json");
-        if digest(&durable::read_text(&path)?) == *kept {
+        let found = durable::read_text(&path)
+            .map_err(|error| anyhow!("{error}; `lethe run` writes it again"))
+            .map_err(otherwise(Fault::Untrustworthy))?;
+        if digest(&found) == *kept {
             return Ok(());
         }
-        let reason = "it is not the table of the examples that the run measured";
-        Err(untrustworthy(&path, &format!("{reason}; `lethe run` writes it again")))
+        Err(Fault::Untrustworthy.because(anyhow!(
+            "{}: it is not the table of the examples that the run measured; `lethe run` writes it again",
+            path.display()
+        )))
     }
 
     /// The images that finished stages left are there as they were drawn.

@@ -10,7 +10,7 @@ use crate::exit::Fault;
 use crate::hold::{Hold, hold};
 use crate::learn::Place;
 use crate::meter::note;
-use crate::progress::{Contents, FORMAT, Offsets, Progress, Work};
+use crate::progress::{Contents, FORMAT, Offsets, Progress, Work, is_run};
 use crate::study::Study;
 use anyhow::{Context, Result, anyhow};
 use lethe_ledger::{
@@ -303,7 +303,10 @@ const WRITTEN: [&str; 10] = [
 /// # Errors
 /// Names what is in the way.
 pub fn expect_place(folder: &Path) -> Result<()> {
-    destination::expect_outside_runs(folder)?;
+    if !is_run(folder) {
+        destination::expect_outside_runs(folder)?;
+        expect_no_run_within(folder)?;
+    }
     let is_there = |name: &&str| folder.join(name).symlink_metadata().is_ok();
     // With a protocol it is begun, or killed just before, which is looked at when it is opened.
     let Some(name) = WRITTEN.iter().find(|name| is_there(name)) else { return Ok(()) };
@@ -323,6 +326,19 @@ pub fn expect_place(folder: &Path) -> Result<()> {
          give another --out",
         path.display()
     )))
+}
+
+/// A run is not begun around another one.
+fn expect_no_run_within(folder: &Path) -> Result<()> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    match entries.map(|entry| entry.path()).find(|inner| is_run(inner)) {
+        None => Ok(()),
+        Some(run) => Err(Fault::Held.because(anyhow!(
+            "{}: it holds the folder of another run, {}; give another --out",
+            folder.display(),
+            run.display()
+        ))),
+    }
 }
 
 /// Whether the run was killed between its two first files: nothing is committed.

@@ -2,12 +2,13 @@
 
 use crate::inputs::golden;
 use crate::models::safetensors;
-use crate::process::{Rule, lethe, run};
-use crate::runs::{TINY, files, restore, river, same, unbroken};
+use crate::process::{Ended, Rule, lethe, run, start};
+use crate::runs::{TINY, broken_at, files, restore, river, same, unbroken};
 use crate::tally::{Place, Suite, Tally};
 use crate::unpacked::{single, verify};
 use serde_json::json;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -21,6 +22,9 @@ pub fn all(_: &Suite, tally: &mut Tally) {
     within_a_run(&place, tally);
     pages_of_others(&place, tally);
     a_checkpoint_of_another(&place, tally);
+    behind_what_is_committed(&place, tally);
+    around_and_behind(&place, tally);
+    a_broken_off_edit(&place, tally);
     cached(&place, tally);
     unpacked(&place, tally);
 }
@@ -119,7 +123,12 @@ fn a_checkpoint_of_another(place: &Place, tally: &mut Tally) {
         let model = format!("model.pretrained='{}'", task.display());
         let mut start = river(place, TINY, &place.path("never"));
         start.args(["--set", &model]);
-        [("sample", sample), ("verify", verify), ("run", start)]
+        let mut probe = river(place, TINY, &place.path("probe"));
+        probe.arg("--checkpoint").arg(&task);
+        let mut train = river(place, TINY, &place.path("train"));
+        train.args(["--task", "2", "--from"]).arg(&task);
+        let (probe, train) = (as_verb("probe", &probe), as_verb("train", &train));
+        [("sample", sample), ("verify", verify), ("run", start), ("probe", probe), ("train", train)]
     };
     for name in ["step-00000004", "step-00000009"] {
         fs::remove_dir_all(&own).unwrap();
@@ -133,8 +142,120 @@ fn a_checkpoint_of_another(place: &Place, tally: &mut Tally) {
         fs::remove_dir_all(task.join(name)).unwrap();
         restore(&run, &kept);
     }
+    for name in ["unet", "model_index.json"] {
+        let from = place.path("other/seed-7/task-1/step-00000004").join(name);
+        assert!(Command::new("cp").arg("-a").arg(from).arg(&task).status().unwrap().success());
+        for (verb, mut command) in commands().into_iter().take(3) {
+            let what = format!("{verb} with {name} beside the checkpoint");
+            Rule::codes(&[77]).saying("name the checkpoint").try_on(tally, &what, &mut command);
+        }
+        restore(&run, &kept);
+    }
     for (verb, mut command) in commands() {
         Rule::codes(&[0]).try_on(tally, &format!("{verb} of its own"), &mut command);
+    }
+}
+
+/// `command` of a run as that of another verb.
+fn as_verb(verb: &str, command: &Command) -> Command {
+    let mut other = lethe();
+    other.arg(verb).args(command.get_args().skip(1));
+    command.get_envs().for_each(|(name, value)| _ = other.env(name, value.unwrap_or_default()));
+    other
+}
+
+/// Of a run that is not finished, a page is made of what is committed; of a finished one, of nothing besides.
+fn behind_what_is_committed(place: &Place, tally: &mut Tally) {
+    let (out, image) = (place.path("begun"), "images/seed-7/top-energy-task3-samples.png");
+    broken_at(place, TINY, &out, "seed-7/top-energy/task-2");
+    Rule::codes(&[0]).try_on(tally, "a page of a begun run", &mut report(&out));
+    let page = fs::read(out.join("report.html")).unwrap();
+    let ledger = fs::read_to_string(place.path("other/ledger.jsonl")).unwrap();
+    let foreign = ledger.lines().filter(|line| line.contains(r#""arm":"none""#));
+    let foreign: String = foreign.map(|line| format!("{line}\n")).collect();
+    let mut kept = fs::read_to_string(out.join("ledger.jsonl")).unwrap();
+    kept.push_str(&foreign);
+    fs::write(out.join("ledger.jsonl"), kept).unwrap();
+    fs::copy(place.path("run/images/seed-7/none-task3-samples.png"), out.join(image)).unwrap();
+    Rule::codes(&[0]).try_on(tally, "a page of a begun run, again", &mut report(&out));
+    let is_same = fs::read(out.join("report.html")).unwrap() == page;
+    let verdict = if is_same { Ok(()) } else { Err("it shows what is not the run's".to_string()) };
+    tally.count(|| "lines and images behind what is committed".into(), verdict);
+    let run = place.path("run");
+    let kept = files(&run);
+    fs::copy(run.join("images/examples.png"), run.join("images/seed-7/more.png")).unwrap();
+    let rule = Rule::codes(&[77]).saying("more.png");
+    rule.try_on(tally, "an image too many", &mut report(&run));
+    Rule::codes(&[77]).try_on(tally, "an image too many, checked", &mut check(&run));
+    restore(&run, &kept);
+    fs::write(run.join("tables/trainings.csv"), "of another page").unwrap();
+    Rule::codes(&[77]).try_on(tally, "a table too many", &mut check(&run));
+    Rule::codes(&[0]).try_on(tally, "its page", &mut report(&run));
+    tally.count(|| "the table too many".into(), same(&run, &kept));
+}
+
+/// A link leads into a run, a run lies around another: neither is begun; what was begun goes on.
+fn around_and_behind(place: &Place, tally: &mut Tally) {
+    let (run, link) = (place.path("run"), place.path("link"));
+    let kept = files(&run);
+    symlink(run.join("images"), &link).unwrap();
+    let rule = Rule::codes(&[73]).saying("in the folder of a run");
+    rule.try_on(tally, "a run behind a link into a run", &mut river(place, TINY, &link));
+    let rule = Rule::codes(&[73]).saying("the folder of another run");
+    rule.try_on(tally, "a run around runs", &mut river(place, TINY, &place.path("")));
+    tally.count(|| "the run".into(), same(&run, &kept));
+    let stranger = place.path("stranger");
+    fs::create_dir(&stranger).unwrap();
+    for name in ["progress.json", "run.json"] {
+        fs::write(stranger.join(name), "{}").unwrap();
+    }
+    let out = stranger.join("run");
+    let ended = ended(&mut river(place, TINY, &out));
+    let verdict = Rule::codes(&[0]).verdict(&ended).and_then(|()| same(&out, &kept));
+    tally.count(|| "a run beside files of another program".into(), verdict);
+}
+
+fn ended(command: &mut Command) -> Ended {
+    run(command, Duration::from_secs(60))
+}
+
+/// A kill while an edited protocol is taken over is no damage.
+fn a_broken_off_edit(place: &Place, tally: &mut Tally) {
+    let (out, edited) = (place.path("edited"), place.path("grown"));
+    for folder in [&out, &edited] {
+        restore(folder, &files(&place.path("run")));
+    }
+    let with = |folder: &Path| {
+        let mut command = river(place, TINY, folder);
+        command.args(["--set", "seeds=[7, 8]", "--allow-change", "seeds"]);
+        command
+    };
+    Rule::codes(&[0]).try_on(tally, "a run that grows by a seed", &mut with(&edited));
+    let grown = files(&edited);
+    let windows = [["progress.json"].as_slice(), &["progress.json", "protocol.toml"]];
+    // The edit's first moments: what is recorded, and not yet done.
+    let mut command = with(&out);
+    let running = start(&mut command);
+    let before = fs::read(place.path("run/progress.json")).unwrap();
+    while fs::read(out.join("progress.json")).unwrap() == before {
+        std::thread::yield_now();
+    }
+    running.signal(libc::SIGKILL);
+    drop(running.end(Duration::from_secs(5)));
+    let recorded = fs::read(out.join("progress.json")).unwrap();
+    for names in windows {
+        restore(&out, &files(&place.path("run")));
+        fs::write(out.join("progress.json"), &recorded).unwrap();
+        if names.len() > 1 {
+            fs::write(out.join("protocol.toml"), &grown[Path::new("protocol.toml")]).unwrap();
+        }
+        for mut command in [report(&out), check(&out)] {
+            let what = format!("an edit broken off behind {}", names.join(" and "));
+            Rule::codes(&[75]).saying("broken off").try_on(tally, &what, &mut command);
+        }
+        let ended = ended(&mut with(&out));
+        let verdict = Rule::codes(&[0]).verdict(&ended).and_then(|()| same(&out, &grown));
+        tally.count(|| "that edit, to its end".into(), verdict);
     }
 }
 

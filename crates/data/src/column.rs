@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use parquet::basic::Type as Physical;
+use parquet::basic::{LogicalType, Type as Physical};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
@@ -23,7 +23,9 @@ pub(crate) fn find_column(
 ) -> Result<usize, DataError> {
     let is_named = |leaf: &usize| names.contains(&schema.column(*leaf).path().string().as_str());
     let suits = |column: &ColumnDescriptor| {
-        types.contains(&column.physical_type()) && column.max_rep_level() == 0
+        types.contains(&column.physical_type())
+            && column.max_rep_level() == 0
+            && !is_measure(column.logical_type_ref())
     };
     let named: Vec<usize> = (0..schema.num_columns()).filter(is_named).collect();
     match named.as_slice() {
@@ -36,6 +38,12 @@ pub(crate) fn find_column(
             Err(malformed(path, field, expected, described(schema), remedy))
         }
     }
+}
+
+/// Whether integers are days, hours or digits behind a point, which no label is.
+fn is_measure(meaning: Option<&LogicalType>) -> bool {
+    use LogicalType::{Date, Decimal, Time, Timestamp};
+    matches!(meaning, Some(Date | Decimal { .. } | Time { .. } | Timestamp { .. }))
 }
 
 /// Whether there is a column of this name, whatever lies in it.

@@ -54,9 +54,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, String> {
         }
         _ => {
             png::check_end(bytes)?;
+            png::check_transparency(bytes)?;
             let needed = png::without_texts(bytes);
             let other = png::with_whole_palette(&needed);
-            (needed, other, "a PNG whose pixels or transparencies go beyond its palette")
+            (needed, other, png::BEYOND)
         }
     };
     let decoded = |bytes: &[u8]| {

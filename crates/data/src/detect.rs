@@ -193,17 +193,29 @@ fn parquet(folder: &Path, files: &[PathBuf]) -> Result<Option<Source>, DataError
             &format!("several splits ({first}, {other}); give the path of one file"),
         ));
     }
-    match files.iter().find_map(|path| shards(path).filter(|&shards| shards != files.len())) {
-        Some(shards) => {
-            let found = format!(
-                "{} of {shards} shards of {}; fetch the others",
-                files.len(),
-                name_of(&files[0])
-            );
-            Err(unrecognized(folder, &found))
+    expect_shards(folder, &files)?;
+    Ok(Some(Source::Parquet { files }))
+}
+
+/// Where one name declares shards, all of them are there, each once, and nothing beside them.
+fn expect_shards(folder: &Path, files: &[PathBuf]) -> Result<(), DataError> {
+    let Some((_, n)) = files.iter().find_map(|path| shard(path)) else { return Ok(()) };
+    let mut found: Vec<usize> = Vec::new();
+    for path in files {
+        match shard(path) {
+            Some((number, of)) if of == n && !found.contains(&number) => found.push(number),
+            _ => {
+                let what = format!("{} beside shards of {n}; move it away", name_of(path));
+                return Err(unrecognized(folder, &what));
+            }
         }
-        None => Ok(Some(Source::Parquet { files })),
     }
+    if found.len() == n && found.iter().all(|&number| number < n) {
+        return Ok(());
+    }
+    let found =
+        format!("{} of {n} shards of {}; fetch the others", found.len(), name_of(&files[0]));
+    Err(unrecognized(folder, &found))
 }
 
 /// The split that a name begins with: "train" of `train-00000-of-00002.parquet`.
@@ -213,9 +225,11 @@ fn split_of(path: &Path) -> Option<&'static str> {
     SPLITS.into_iter().find(|split| *split == word)
 }
 
-/// The number of shards that a name declares: 2 of `train-00000-of-00002.parquet`.
-fn shards(path: &Path) -> Option<usize> {
-    name_of(path).strip_suffix(".parquet")?.rsplit_once("-of-")?.1.parse().ok()
+/// The number of a shard, from 0, and how many there are: 0 and 2 of `train-00000-of-00002.parquet`.
+fn shard(path: &Path) -> Option<(usize, usize)> {
+    let name = name_of(path);
+    let (start, n) = name.strip_suffix(".parquet")?.rsplit_once("-of-")?;
+    Some((start.rsplit_once('-')?.1.parse().ok()?, n.parse().ok()?))
 }
 
 /// What a folder without a dataset holds, in a few words.

@@ -33,12 +33,27 @@ pub(crate) fn without_texts(bytes: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(kept)
 }
 
+/// A decoder drops transparencies of more colours than there are.
+pub(crate) fn check_transparency(bytes: &[u8]) -> Result<(), String> {
+    let length =
+        |name: &[u8]| chunks(bytes).find(|chunk| kind(chunk) == name).map(|chunk| chunk.len() - 12);
+    let is_indexed = chunks(bytes).next().and_then(|header| header.get(17)) == Some(&INDEXED);
+    match (length(b"PLTE"), length(b"tRNS")) {
+        (Some(palette), Some(seen)) if is_indexed && seen > palette / 3 => Err(BEYOND.to_string()),
+        _ => Ok(()),
+    }
+}
+
+/// What is wrong with a PNG that names colours which are not there.
+pub(crate) const BEYOND: &str = "a PNG whose pixels or transparencies go beyond its palette";
+/// The type of colour of a PNG with a palette.
+const INDEXED: u8 = 3;
+
 /// The same PNG with as many colours in its palette as its pixels could name, where they are fewer.
 ///
-/// A decoder takes black for a colour that is not there, and overlooks transparencies of too many colours. A picture with
-/// either is another one now; every other one never looks at what was added.
+/// A decoder takes black for a colour that is not there: a picture with one is another one now; every other one never looks at
+/// what was added.
 pub(crate) fn with_whole_palette(bytes: &[u8]) -> Option<Vec<u8>> {
-    const INDEXED: u8 = 3;
     const ADDED: u8 = 0xa5;
     let header = chunks(bytes).next()?;
     let (&depth, &colour) = (header.get(16)?, header.get(17)?);
@@ -112,7 +127,17 @@ mod tests {
             decode(&replaced(&whole, b"PLTE", &both))
         };
         assert!(seen(7).is_ok_and(|picture| Ok(picture) != decode(&whole)));
-        assert!(seen(8).is_err());
+        assert_eq!(seen(8).unwrap_err(), BEYOND);
+        let full = packed(b"PLTE", &[colours, &[0; 27]].concat());
+        let seen = |n: usize| {
+            decode(&replaced(
+                &whole,
+                b"PLTE",
+                &[full.clone(), packed(b"tRNS", &vec![9; n])].concat(),
+            ))
+        };
+        assert!(seen(16).is_ok());
+        assert_eq!(seen(17).unwrap_err(), BEYOND);
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub struct NoiseSchedule {
 
 impl NoiseSchedule {
     /// # Errors
-    /// [`DiffusionError::Schedule`] when there are fewer than two timesteps, β leaves (0, 1), or no signal is left at the end.
+    /// [`DiffusionError::Schedule`] when there are fewer than two timesteps, β leaves (0, 1), or no signal or no noise is left at the end.
     pub fn new(spec: &ScheduleSpec) -> Result<Self, DiffusionError> {
         let ScheduleSpec { schedule, timesteps, beta_start, beta_end } = *spec;
         const MOST: usize = 1_000_000;
@@ -79,8 +79,10 @@ impl NoiseSchedule {
         }
         if schedule != ScheduleKind::Cosine {
             for (field, beta) in [("beta_start", beta_start), ("beta_end", beta_end)] {
-                if !(beta > 0. && beta < 1.) {
-                    return Err(DiffusionError::schedule(field, "a number between 0 and 1", beta));
+                // A smaller one leaves 1 − ᾱ without a figure in 64 bits.
+                if !(1e-12..1.).contains(&beta) {
+                    let expected = "a number from 1e-12 to below 1";
+                    return Err(DiffusionError::schedule(field, expected, beta));
                 }
             }
         }
@@ -97,7 +99,13 @@ impl NoiseSchedule {
         let made = Self::from_betas((0..timesteps).map(beta));
         // Below, x̂₀ = (x − σ·ε̂) / α overflows 32 bits.
         const FAINTEST: f64 = 1e-15;
+        // Above, the last timestep holds no noise to speak of, and a walk begins with no data.
+        const CLEAREST: f64 = 0.99;
         let last = made.alpha_bar.last().copied().unwrap_or_default();
+        if last > CLEAREST {
+            let expected = "a larger β: ᾱ stays above 0.99";
+            return Err(DiffusionError::schedule("beta_end", expected, beta_end));
+        }
         if last < FAINTEST {
             let expected = "a smaller β: ᾱ falls to less than 1e-15";
             return Err(DiffusionError::schedule("beta_end", expected, beta_end));

@@ -64,9 +64,9 @@ pub fn adapt(
     };
     require("lora.rank", (1..=4096).contains(&spec.rank), "1 to 4096", spec.rank.to_string())?;
     let scale = spec.scale();
-    let is_scale = scale.is_finite() && scale != 0.;
+    let is_scale = (f64::from(f32::MIN_POSITIVE)..=1e6).contains(&scale.abs());
     let got = spec.alpha.map_or("none".into(), |alpha| alpha.to_string());
-    require("lora.alpha", is_scale, "a number that is not 0", got)?;
+    require("lora.alpha", is_scale, "a number that is not 0, at most a million ranks", got)?;
     let (mut declarations, mut layers) = (Declarations::default(), Vec::new());
     unet.adapt(&mut |name, [channels_in, channels_out]| {
         layers.push(name.to_string());

@@ -45,7 +45,7 @@ impl<R: Record> Journal<R> {
         let path = path.as_ref();
         let mut journal = Self::open_unverified(path)?;
         let mut hasher = blake3::Hasher::new();
-        let tail = scan(path, |_, bytes| {
+        let tail = scan(path, u64::MAX, |_, bytes| {
             hasher.update(bytes).update(b"\n");
             line::verify(bytes).map(drop)
         })?;
@@ -141,8 +141,16 @@ impl<R: Record> Journal<R> {
     /// # Errors
     /// [`Error::DamagedLine`] with the line number; [`Error::Io`].
     pub fn read_committed(path: impl AsRef<Path>) -> Result<(Vec<R>, u64)> {
+        Self::read_until(path, u64::MAX)
+    }
+
+    /// The same of the first `length` bytes alone.
+    ///
+    /// # Errors
+    /// As [`Self::read_committed`].
+    pub fn read_until(path: impl AsRef<Path>, length: u64) -> Result<(Vec<R>, u64)> {
         let mut records = Vec::new();
-        let tail = scan(path.as_ref(), |_, bytes| {
+        let tail = scan(path.as_ref(), length, |_, bytes| {
             let record: R = line::decode(bytes)?;
             record.validate().map_err(|error| error.to_string())?;
             records.push(record);
@@ -195,11 +203,15 @@ struct Tail {
     torn_bytes: u64,
 }
 
-/// Visits each complete line with its number; a visitor's complaint is a damaged line.
-fn scan(path: &Path, mut visit: impl FnMut(usize, &[u8]) -> Result<(), String>) -> Result<Tail> {
+/// Visits each complete line of the first `length` bytes with its number; a visitor's complaint is a damaged line.
+fn scan(
+    path: &Path,
+    length: u64,
+    mut visit: impl FnMut(usize, &[u8]) -> Result<(), String>,
+) -> Result<Tail> {
     durable::expect_file(path)?;
     let file = File::open(path).map_err(Error::io(path, "open"))?;
-    let mut reader = BufReader::with_capacity(1 << 16, file);
+    let mut reader = BufReader::with_capacity(1 << 16, file.take(length));
     let mut tail = Tail { complete_bytes: 0, torn_bytes: 0 };
     let mut bytes = Vec::new();
     for number in 1.. {

@@ -280,10 +280,10 @@ impl MakeSpec {
             require(field, (1..=most).contains(&value), &expected, value.to_string())?;
         }
         let rate = self.vae_rate;
-        require("vae_rate", rate > 0. && rate.is_finite(), "a positive number", rate.to_string())?;
+        let holds = (f64::from(f32::MIN_POSITIVE)..=1e3).contains(&rate);
+        require("vae_rate", holds, "a positive number up to 1000", rate.to_string())?;
         let weight = self.vae_kl;
-        let holds = weight >= 0. && weight.is_finite();
-        require("vae_kl", holds, "a number, 0 or more", weight.to_string())
+        require("vae_kl", (0. ..=1e6).contains(&weight), "0 to a million", weight.to_string())
     }
 }
 

@@ -1,9 +1,9 @@
 //! `lethe mhn`: the theory lab, one experiment or the quick ones.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::{Args, Subcommand};
 use lethe::destination;
-use lethe::exit::{Fault, of_output, otherwise, tell};
+use lethe::exit::{Fault, fault_of, in_words, of_output, otherwise, tell};
 use lethe::lab::bridge::Learning;
 use lethe::lab::images::ImageSetting;
 use lethe::lab::regimes::Grid;
@@ -109,7 +109,16 @@ struct Pictured {
 
 /// Runs what was asked for and names what was written.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    run_experiment(arguments).map_err(otherwise(Fault::Usage))
+    run_experiment(arguments).map_err(otherwise(Fault::Usage)).map_err(|error| {
+        // Of this verb's own numbers nothing was written before: what they lack, the options have not given.
+        match fault_of(&error) {
+            Fault::Untrustworthy => {
+                let why = "these options leave a number without a value; take more patterns, images or rotations, or larger steps";
+                Fault::Usage.because(anyhow!("{}: {why}", in_words(&error)))
+            }
+            _ => error,
+        }
+    })
 }
 
 fn run_experiment(arguments: &Arguments) -> Result<()> {

@@ -22,6 +22,8 @@ pub(crate) struct RunFolder {
     pub(crate) notices: Vec<String>,
     /// Name and digest of the files that the page was made from.
     pub(crate) digests: Vec<(&'static str, String)>,
+    /// Those that may be shown, where not all may.
+    images: Option<BTreeSet<String>>,
 }
 
 impl RunFolder {
@@ -31,18 +33,20 @@ impl RunFolder {
         let examples = ExampleTable::load(path.join("examples.json"))?;
         let mut notices = Vec::new();
         let ledger = path.join("ledger.jsonl");
-        let (measurements, torn) = Ledger::read_committed(&ledger)?;
+        let committed = stages.and_then(|stages| stages.committed).unwrap_or([u64::MAX; 2]);
+        let (measurements, torn) = Ledger::read_until(&ledger, committed[0])?;
         notices.extend(torn_notice("ledger.jsonl", torn));
         let study = Study::new(manifest, examples, stages, &measurements, &ledger)?;
         notices.extend(stages.map(|stages| unfinished_notice(&study, stages)));
-        let training = read_training(path, &mut notices)?;
-        let digests = digests(path)?;
-        Ok(Self { path: path.to_owned(), study, training, notices, digests })
+        let training = read_training(path, committed[1], &mut notices)?;
+        let digests = digests(path, committed)?;
+        let images = stages.and_then(|stages| stages.images.clone());
+        Ok(Self { path: path.to_owned(), study, training, notices, digests, images })
     }
 
     /// The sheet of all examples as they are.
     pub(crate) fn originals(&self) -> Result<Option<Sheet>> {
-        self.sheet(&self.path.join("images").join("examples.png"))
+        self.shown("images/examples.png".into()).map_or(Ok(None), |path| self.sheet(&path))
     }
 
     /// The sheet of all examples, reconstructed after task `task` of an arm.
@@ -71,16 +75,27 @@ impl RunFolder {
         let is_plain =
             |name: &str| !name.contains(['/', '\\', '\0']) && name != ".." && name != ".";
         let file = format!("{arm}-task{task}-{what}.png");
-        (is_plain(run) && is_plain(&file)).then(|| self.path.join("images").join(run).join(file))
+        let is_within = is_plain(run) && is_plain(&file);
+        is_within.then(|| format!("images/{run}/{file}")).and_then(|name| self.shown(name))
+    }
+
+    /// Path of the image `name`, if it may be shown.
+    fn shown(&self, name: String) -> Option<PathBuf> {
+        let may_be = self.images.as_ref().is_none_or(|images| images.contains(&name));
+        may_be.then(|| self.path.join(name))
     }
 }
 
-fn read_training(folder: &Path, notices: &mut Vec<String>) -> Result<Vec<TrainingRecord>> {
+fn read_training(
+    folder: &Path,
+    length: u64,
+    notices: &mut Vec<String>,
+) -> Result<Vec<TrainingRecord>> {
     let path = folder.join("training.jsonl");
     if !path.exists() {
         return Ok(Vec::new());
     }
-    let (training, torn) = TrainingLog::read_committed(&path)?;
+    let (training, torn) = TrainingLog::read_until(&path, length)?;
     notices.extend(torn_notice("training.jsonl", torn));
     expect_each_step_once(&training, path)?;
     Ok(training)
@@ -122,14 +137,21 @@ fn torn_notice(name: &str, bytes: u64) -> Option<String> {
     })
 }
 
-fn digests(folder: &Path) -> Result<Vec<(&'static str, String)>> {
+fn digests(folder: &Path, [ledger, training]: [u64; 2]) -> Result<Vec<(&'static str, String)>> {
     let mut digests = Vec::new();
-    for name in ["run.json", "examples.json", "ledger.jsonl", "training.jsonl"] {
+    let files = [
+        ("run.json", u64::MAX),
+        ("examples.json", u64::MAX),
+        ("ledger.jsonl", ledger),
+        ("training.jsonl", training),
+    ];
+    for (name, length) in files {
         let path = folder.join(name);
         if path.exists() {
             durable::expect_file(&path)?;
             let text = fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
-            digests.push((name, digest(&text)));
+            let read = length.min(text.len() as u64) as usize;
+            digests.push((name, digest(text.get(..read).unwrap_or(&text))));
         }
     }
     Ok(digests)

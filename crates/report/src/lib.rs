@@ -67,6 +67,7 @@ pub fn write(folder: impl AsRef<Path>, stages: Option<&Stages>) -> Result<PathBu
 pub fn stale(folder: impl AsRef<Path>, stages: Option<&Stages>) -> Result<Vec<PathBuf>> {
     let folder = folder.as_ref();
     let page = page::render(&RunFolder::open(folder, stages)?, Bootstrap::default())?;
+    let left = left_over(folder, &page).filter(|path| path.exists());
     let tables = page
         .tables
         .iter()
@@ -74,7 +75,7 @@ pub fn stale(folder: impl AsRef<Path>, stages: Option<&Stages>) -> Result<Vec<Pa
     let expected = tables.chain([(folder.join("report.html"), page.html.into_bytes())]);
     let is_stale =
         |(path, bytes): &(PathBuf, Vec<u8>)| durable::read(path).ok().as_ref() != Some(bytes);
-    Ok(expected.filter(is_stale).map(|(path, _)| path).collect())
+    Ok(expected.filter(is_stale).map(|(path, _)| path).chain(left).collect())
 }
 
 fn write_with(folder: &Path, stages: Option<&Stages>, bootstrap: Bootstrap) -> Result<PathBuf> {
@@ -84,10 +85,21 @@ fn write_with(folder: &Path, stages: Option<&Stages>, bootstrap: Bootstrap) -> R
     for (name, table) in &page.tables {
         durable::write_file(tables.join(name), table.to_csv().as_bytes())?;
     }
+    if let Some(path) = left_over(folder, &page).filter(|path| path.exists()) {
+        std::fs::remove_file(&path).map_err(Error::io(&path, "remove"))?;
+    }
     let path = folder.join("report.html");
     durable::write_file(&path, page.html.as_bytes())?;
     Ok(path)
 }
+
+/// The one table that not every page has, where this page has it not: what may lie there is of an earlier page.
+fn left_over(folder: &Path, page: &page::Page) -> Option<PathBuf> {
+    let is_there = page.tables.iter().any(|(name, _)| *name == TRAININGS);
+    (!is_there).then(|| folder.join("tables").join(TRAININGS))
+}
+
+const TRAININGS: &str = "trainings.csv";
 
 #[cfg(test)]
 mod tests;

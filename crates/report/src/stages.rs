@@ -10,6 +10,10 @@ pub struct Stages {
     pub measured: BTreeSet<(String, String, u32)>,
     /// How many there will be in the end.
     pub planned: usize,
+    /// How much of `ledger.jsonl` and of `training.jsonl` is committed, in bytes; what stands behind it is not read.
+    pub committed: Option<[u64; 2]>,
+    /// The images that are committed, as paths within the run folder; no other is shown.
+    pub images: Option<BTreeSet<String>>,
 }
 
 impl Stages {

@@ -175,7 +175,7 @@ fn what_one_training_denies_is_not_said_flatly() {
 fn stages(plan: &Plan, measured: &[(&str, &str, u32)]) -> Stages {
     let stage = |&(run, arm, task): &(&str, &str, u32)| (run.to_owned(), arm.to_owned(), task);
     let planned = plan.n_runs * (1 + plan.arms.len());
-    Stages { measured: measured.iter().map(stage).collect(), planned }
+    Stages { measured: measured.iter().map(stage).collect(), planned, ..Stages::default() }
 }
 
 /// Writes a run that was stopped: of its ledger what `is_kept`, and the page.

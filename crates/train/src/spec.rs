@@ -125,7 +125,7 @@ impl TrainingSpec {
     pub fn validate(&self) -> Result<(), TrainError> {
         // What is smaller is nothing in the 32 bits of training.
         let positive = |field, value: f64| {
-            let is_one = value >= f64::from(f32::MIN_POSITIVE) && value.is_finite();
+            let is_one = (f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX)).contains(&value);
             require(field, is_one, "a positive number in 32 bits", value)
         };
         let at_least_zero = |field, value: f64| {
@@ -141,8 +141,21 @@ impl TrainingSpec {
         let parts = (1..=self.batch).contains(&self.parts);
         require("parts", parts, "1 to training.batch", self.parts)?;
         require("learning_rate", self.learning_rate <= 1e3, "at most 1000", self.learning_rate)?;
+        positive("learning_rate", self.learning_rate)?;
+        positive("later_rate", self.later_rate)?;
         let later = self.learning_rate * self.later_rate;
-        require("later_rate", later <= 1e3, "at most 1000 times learning_rate", self.later_rate)?;
+        let is_rate = (f64::from(f32::MIN_POSITIVE)..=1e3).contains(&later);
+        require(
+            "later_rate",
+            is_rate,
+            "learning_rate times it a number up to 1000",
+            self.later_rate,
+        )?;
+        for (field, value) in
+            [("ema_half_life", self.ema_half_life), ("ema_ramp_up", self.ema_ramp_up)]
+        {
+            require(field, value <= 1e12, "at most 1e12", value)?;
+        }
         let decay = self.learning_rate.max(later) * self.weight_decay;
         require(
             "weight_decay",
@@ -161,8 +174,6 @@ impl TrainingSpec {
         require("log_every", self.log_every > 0, "at least 1", self.log_every)?;
         let longest = self.steps.max(self.later_steps);
         require("steps", longest <= u64::from(u32::MAX), "at most 4294967295", longest)?;
-        positive("learning_rate", self.learning_rate)?;
-        positive("later_rate", self.later_rate)?;
         positive("epsilon", self.epsilon)?;
         positive("clip", self.clip)?;
         at_least_zero("weight_decay", self.weight_decay)?;

@@ -47,6 +47,10 @@ fn a_kill_at_any_byte_loses_at_most_the_line_being_written() {
         let (records, torn) = Journal::<Measurement>::read_committed(&path).unwrap();
         assert_eq!(torn, (length - committed) as u64);
         assert_eq!(Journal::<Measurement>::read(&path).is_err(), torn > 0);
+        fs::write(&path, &bytes).unwrap();
+        let until = Journal::<Measurement>::read_until(&path, length as u64).unwrap();
+        assert_eq!(until, (records.clone(), torn), "what is behind is not read");
+        fs::write(&path, &bytes[..length]).unwrap();
 
         let mut journal = Journal::open(&path).unwrap();
         assert_eq!((journal.offset(), journal.torn_bytes()), (committed as u64, torn));

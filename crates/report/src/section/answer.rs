@@ -38,14 +38,25 @@ fn forgetting(context: &Context<'_>, found: &Outcome<Headline>, trainings: &[Tra
         Ok(found) => found,
         Err(why) => return format!("Whether there was forgetting is not known: {why}."),
     };
-    let verdict = match (found.finding, trainings.iter().all(agrees(found.finding))) {
-        (Finding::Forgot, true) => "The model forgot.",
-        (Finding::Forgot, false) => "The model forgot on average, not in every training.",
-        (Finding::DidNotForget, true) => "The model did not forget.",
-        (Finding::DidNotForget, false) => {
+    let is_any = |finding: Finding| {
+        trainings
+            .iter()
+            .filter_map(|one| one.headline.as_ref().ok())
+            .any(|one| one.finding == finding)
+    };
+    let verdict = match found.finding {
+        Finding::Forgot if is_any(Finding::DidNotForget) => {
+            "The model forgot on average, not in every training."
+        }
+        Finding::Forgot if is_any(Finding::Undecided) => {
+            "The model forgot on average; of some training alone it is undecided."
+        }
+        Finding::Forgot => "The model forgot.",
+        Finding::DidNotForget if is_any(Finding::Forgot) => {
             "The model did not forget on average, but it did in some training."
         }
-        (Finding::Undecided, _) => "Whether the model forgot is undecided.",
+        Finding::DidNotForget => "The model did not forget.",
+        Finding::Undecided => "Whether the model forgot is undecided.",
     };
     let increments =
         trainings.iter().map(|training| Some(&training.headline.as_ref().ok()?.increment));
@@ -70,18 +81,6 @@ fn forgetting(context: &Context<'_>, found: &Outcome<Headline>, trainings: &[Tra
         relative(found.increment.estimate, found.before.estimate),
         range(Spread::of(increments)),
     )
-}
-
-/// Whether the estimates of a training point where the finding does.
-fn agrees(finding: Finding) -> impl Fn(&Training) -> bool {
-    let is_rise = |interval: &Interval| interval.estimate > 0.0;
-    move |training| {
-        training.headline.as_ref().map_or(true, |found| {
-            let has_forgotten =
-                is_rise(&found.increment) && found.excess.as_ref().map_or(true, is_rise);
-            has_forgotten == (finding == Finding::Forgot)
-        })
-    }
 }
 
 /// The smallest and the largest estimate of the trainings; nothing where there is one training.
@@ -180,20 +179,16 @@ fn what_replay_did(
         _ => String::new(),
     };
     let place = arms::replaying(view).position(|arm| arm == *best);
-    let spread =
-        Spread::of(trainings.iter().map(|training| training.saved.get(place?)?.as_ref().ok()));
-    let effect = match (interval.side(), spread) {
-        (Side::Above, Some(spread)) if spread.lowest < 0.0 => {
-            "Replay helped on average, not in every training"
-        }
-        (Side::Above, _) => "Replay helped",
-        (Side::Below, Some(spread)) if spread.highest > 0.0 => {
-            "Replay did harm on average, not in every training"
-        }
-        (Side::Below, _) => "Replay did harm",
-        (Side::Straddles, _) => "Replay had no clear effect",
+    let one_by_one = || trainings.iter().map(|one| one.saved.get(place?)?.as_ref().ok());
+    let is_any = |side: Side| one_by_one().flatten().any(|interval| interval.side() == side);
+    let effect = match interval.side() {
+        Side::Above if is_any(Side::Below) => "Replay helped on average, not in every training",
+        Side::Above => "Replay helped",
+        Side::Below if is_any(Side::Above) => "Replay did harm on average, not in every training",
+        Side::Below => "Replay did harm",
+        Side::Straddles => "Replay had no clear effect",
     };
-    let range = range(spread);
+    let range = range(Spread::of(one_by_one()));
     let others = others(&saved[1..]);
     format!(
         "{effect}: with a buffer of {}, the arm {best} lowered the error of old examples most, by {}{range}{share}{others}.",

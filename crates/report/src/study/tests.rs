@@ -75,6 +75,7 @@ fn a_stage_in_progress_has_points_but_no_boundary() {
             .map(|(run, arm, task)| stage(run, arm, task))
             .into(),
         planned: 6,
+        ..Stages::default()
     };
     let study = study_at(Some(&stages), &measurements).unwrap();
     let (run, gauge) = (Scope::Run(0), Gauge::reconstruction(LEVEL));
