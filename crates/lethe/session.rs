@@ -45,7 +45,7 @@ impl Session {
         changes::expect_fields(allowed)?;
         expect_place(folder)?;
         let hold = hold(folder)?;
-        let progress = begin_or_continue(folder, study, allowed, work)?;
+        let progress = begin_or_continue(folder, study, allowed, work, &hold)?;
         Ok(Self { folder: folder.to_path_buf(), progress, journals: None, hold })
     }
 
@@ -202,6 +202,7 @@ fn begin_or_continue(
     study: &Study,
     allowed: &[String],
     work: Work,
+    hold: &Hold,
 ) -> Result<Progress> {
     let path = folder.join("protocol.toml");
     // What is there and no text, or no file, was damaged: it is compared, and differs.
@@ -226,6 +227,8 @@ fn begin_or_continue(
     match kept {
         None => {
             expect_place(folder)?;
+            // What is gone may have been moved away, and another run put in its place.
+            hold.expect_still()?;
             durable::write_file(&path, study.text.as_bytes())?;
             fresh.save(folder)?;
             Ok(fresh)

@@ -192,6 +192,13 @@ fn gone_beneath(place: &Place, tally: &mut Tally) {
         std::thread::sleep(Duration::from_micros(100));
     }
     writer.signal(libc::SIGSTOP);
+    let is_stopped = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", writer.id())).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, state)| !state.starts_with(['R', 'S', 'D']))
+    };
+    while !is_stopped() {
+        std::thread::sleep(Duration::from_micros(100));
+    }
     fs::rename(&out, &aside).unwrap();
     restore(&out, &kept);
     writer.signal(libc::SIGCONT);
