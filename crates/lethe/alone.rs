@@ -1,5 +1,6 @@
 //! The reaches of the river alone: one task's training, one checkpoint's measurement.
 
+use crate::check::WRITTEN;
 use crate::exit::{Fault, otherwise};
 use crate::given;
 use crate::interrupt::{Interrupt, heed};
@@ -113,10 +114,8 @@ impl Lonely<'_> {
         };
         let learned = lesson.learn(&mut session, start, &mut Steps(&meter), self.interrupt)?;
         meter.finish();
-        if !session.is_done(LEARNED) {
-            session.left(&key, &learned);
-            session.finish(LEARNED)?;
-        }
+        session.left(&key, &learned);
+        session.finish_once(LEARNED)?;
         Ok(learned.path().to_path_buf())
     }
 
@@ -285,6 +284,7 @@ impl Lonely<'_> {
             &study.probed,
             &Ledger::read(&ledger)?,
         )?;
+        session.finish_once(WRITTEN)?;
         Ok(ledger)
     }
 

@@ -23,6 +23,9 @@ use std::path::{Path, PathBuf};
 const OWN: &str = "report.html tables ledger.parquet ledger.jsonl training.jsonl examples.json run.json progress.json \
                    protocol.toml images lock model";
 
+/// The last stage of a run and of a measurement: what is made of the ledger.
+pub const WRITTEN: &str = "written";
+
 /// What a page's tables are called.
 const TABLES: &str =
     "arms.csv claims.csv correlations.csv deciles.csv task_matrix.csv trainings.csv";
@@ -127,6 +130,12 @@ pub fn check(folder: &Path, tell: impl Fn(&str)) -> Result<()> {
 pub fn standing(folder: &Path) -> Result<Option<Stages>> {
     let progress = Progress::load(folder)?;
     let manifest = RunManifest::load(folder.join("run.json"))?;
+    if progress.done.is_empty() {
+        return Err(Fault::Interrupted.because(anyhow!(
+            "{}: nothing is measured yet; run the same command again",
+            folder.display()
+        )));
+    }
     progress.expect_contents(folder)?;
     progress.expect_examples(folder)?;
     let standing = standing_of(&manifest, &progress);
@@ -142,7 +151,7 @@ pub fn standing(folder: &Path) -> Result<Option<Stages>> {
 
 /// The lessons that are measured; nothing where the work is finished.
 pub fn standing_of(manifest: &RunManifest, progress: &Progress) -> Option<Stages> {
-    if missing(manifest, progress).is_empty() {
+    if unmeasured(manifest, progress).is_empty() {
         return None;
     }
     let is_measured = |lesson: &Expected| progress.done.contains(&lesson.stages[1]);
@@ -182,8 +191,16 @@ pub fn is_finished(folder: &Path, progress: &Progress) -> bool {
     })
 }
 
-/// Stages that are not finished.
+/// Stages that are not finished, the writing of what is made of the ledger among them.
 fn missing(manifest: &RunManifest, progress: &Progress) -> Vec<String> {
+    let mut missing = unmeasured(manifest, progress);
+    missing
+        .extend((!progress.done.iter().any(|done| done == WRITTEN)).then(|| WRITTEN.to_string()));
+    missing
+}
+
+/// Stages of learning and measuring that are not finished.
+fn unmeasured(manifest: &RunManifest, progress: &Progress) -> Vec<String> {
     if progress.work.is_probe() {
         let only = MEASURED.to_string();
         return if progress.done.contains(&only) { Vec::new() } else { vec![only] };
@@ -191,6 +208,10 @@ fn missing(manifest: &RunManifest, progress: &Progress) -> Vec<String> {
     let data = manifest.runs.iter().map(|run| format!("{}/data", run.run));
     let lessons = lessons(manifest).into_iter().flat_map(|lesson| lesson.stages);
     data.chain(lessons).filter(|stage| !progress.done.contains(stage)).collect()
+}
+
+fn entry_is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 impl Looking<'_> {
@@ -215,15 +236,15 @@ impl Looking<'_> {
             for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
                 let path = entry?.path();
                 let name = path.strip_prefix(self.folder)?.display().to_string();
-                let is_drawn = self.progress.images.contains_key(&name);
-                let is_hidden =
-                    path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+                let is_hidden = entry_is_hidden(&path);
+                // No other is shown on the page.
+                let is_image = path.extension().is_some_and(|end| end == "png");
                 ensure!(
-                    path.is_dir() || is_drawn || is_hidden,
+                    is_hidden || !is_image || self.progress.images.contains_key(&name),
                     "{}: the run drew no such image; move it away",
                     path.display()
                 );
-                ahead.extend(path.is_dir().then_some(path));
+                ahead.extend((path.is_dir() && !is_hidden).then_some(path));
             }
         }
         Ok(())
@@ -284,7 +305,15 @@ impl Looking<'_> {
         Ok(read)
     }
 
+    /// Whether the journal `name` is still to be begun.
+    fn is_unbegun(&self, name: &str, committed: u64) -> bool {
+        committed == 0 && !self.is_complete && !self.folder.join(name).exists()
+    }
+
     fn ledger(&self) -> Result<String> {
+        if self.is_unbegun("ledger.jsonl", self.progress.journals.ledger) {
+            return Ok("none yet".into());
+        }
         self.expect_length("ledger.jsonl", self.progress.journals.ledger)?;
         let measurements = self.measurements()?;
         let numbers: usize = measurements.iter().map(|one| one.values.len()).sum();
@@ -292,9 +321,15 @@ impl Looking<'_> {
     }
 
     fn training(&self) -> Result<String> {
+        if self.is_unbegun("training.jsonl", self.progress.journals.training) {
+            return Ok("none yet".into());
+        }
         self.expect_length("training.jsonl", self.progress.journals.training)?;
-        let records: Vec<TrainingRecord> =
-            TrainingLog::read_committed(self.folder.join("training.jsonl"))?.0;
+        let records: Vec<TrainingRecord> = TrainingLog::read_until(
+            self.folder.join("training.jsonl"),
+            self.progress.journals.training,
+        )?
+        .0;
         Ok(format!("{} lines", records.len()))
     }
 

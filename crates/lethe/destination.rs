@@ -3,7 +3,7 @@
 use crate::exit::Fault;
 use crate::progress::is_run;
 use anyhow::{Result, anyhow};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Where a result is to be written that is asked for at `out`: `out` itself, or the file that it is a link to.
 ///
@@ -52,8 +52,15 @@ fn above(path: &Path) -> Result<PathBuf> {
     if let Ok(there) = whole.canonicalize() {
         return Ok(there.parent().unwrap_or(&there).to_owned());
     }
-    let nearest = whole.ancestors().skip(1).find_map(|above| above.canonicalize().ok());
-    Ok(nearest.unwrap_or_else(|| PathBuf::from("/")))
+    let nearest = whole.ancestors().skip(1).find(|above| above.exists()).unwrap_or(Path::new("/"));
+    let behind = whole.strip_prefix(nearest)?;
+    if behind.components().any(|part| part == Component::ParentDir) {
+        return Err(Fault::Usage.because(anyhow!(
+            "{}: it goes back (`..`) from a folder that is not there; give it without",
+            path.display()
+        )));
+    }
+    Ok(nearest.canonicalize().unwrap_or_else(|_| nearest.to_owned()))
 }
 
 #[cfg(test)]
@@ -102,5 +109,12 @@ mod tests {
         }
         assert!(expect_outside_runs(&run).is_ok() && of(&run.join("images/a")).is_err());
         assert!(expect_outside_runs(&run.join("images/..")).is_ok());
+        let back = folder.path().join("no/../run/a");
+        assert!(expect_outside_runs(&back).unwrap_err().to_string().contains("goes back"));
+        std::fs::write(run.join("progress.json"), "").unwrap();
+        assert!(
+            expect_outside_runs(&run.join("a")).is_err(),
+            "damaged, it is a run's all the same"
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::exit::{Fault, otherwise};
 use crate::interrupt::Interrupt;
+use crate::meter::note;
 use crate::progress::{Contents, Offsets, Progress, elsewhere, is_run};
 use crate::session::Session;
 use crate::study::Study;
@@ -386,7 +387,13 @@ pub fn finished(study: &Study, of: Of) -> Result<(Checkpoint, TaskState)> {
     let data = study.images.digest();
     match of {
         Of::Folder(folder) => {
-            expect_left(folder, &found)?;
+            if !expect_left(folder, &found)? {
+                return Err(Fault::Missing.because(anyhow!(
+                    "{}: its task is not finished, at step {}; run the command that learns it again, to its end",
+                    found.path().display(),
+                    state.position.step
+                )));
+            }
             state.expect(&state.place, &data, &found).map_err(untrustworthy)?;
         }
         Of::Run(folder, place) => {
@@ -401,19 +408,33 @@ pub fn finished(study: &Study, of: Of) -> Result<(Checkpoint, TaskState)> {
 /// the work of that folder itself, says that the task left.
 ///
 /// # Errors
-/// 77 when it is not; what has no run around it is believed.
-pub fn expect_left(folder: &Path, found: &Checkpoint) -> Result<()> {
+/// 77 when it is not; what has no run around it is believed. Returns whether the task is finished, as far as is known.
+pub fn expect_left(folder: &Path, found: &Checkpoint) -> Result<bool> {
     // What is no task's has no such state.
-    let Ok(state) = found.state::<TaskState>() else { return Ok(()) };
+    let Ok(state) = found.state::<TaskState>() else { return Ok(true) };
     state.expect_step(found).map_err(otherwise(Fault::Untrustworthy))?;
     let whole = folder.canonicalize().with_context(|| folder.display().to_string())?;
-    let Some(run) = whole.ancestors().find(|above| is_run(above)) else { return Ok(()) };
+    let Some(run) = whole.ancestors().find(|above| is_run(above)) else { return Ok(true) };
     let (progress, place) = (Progress::read(run)?, whole.strip_prefix(run)?.display().to_string());
     let place = if place.is_empty() { state.place.key() } else { place };
     match progress.checkpoints.get(&place) {
         Some(left) if left != found.digest() => Err(elsewhere(found)),
-        _ => Ok(()),
+        left => Ok(left.is_some()),
     }
+}
+
+/// The same, with a word where the task is not finished.
+///
+/// # Errors
+/// As [`expect_left`].
+pub fn expect_left_or_note(folder: &Path, found: &Checkpoint) -> Result<()> {
+    if !expect_left(folder, found)? {
+        note(&format!(
+            "{}: its task is not finished; these are its weights so far",
+            found.path().display()
+        ));
+    }
+    Ok(())
 }
 
 /// What a finished task left: its weights, and what its checkpoint remembers.

@@ -3,6 +3,7 @@
 use crate::cache::{self, Key};
 use crate::exit::Fault;
 use crate::hub;
+use crate::learn::expect_left_or_note;
 use crate::meter::note;
 use crate::unpack::{others, unpack_into};
 use crate::whole;
@@ -75,12 +76,16 @@ pub fn expect_written(folder: &Path) -> Result<()> {
     let Some(found) = [Some(folder), above].into_iter().flatten().find(written) else {
         return Ok(());
     };
-    Checkpoint::open(found).map(drop).map_err(|error| {
+    let opened = Checkpoint::open(found).map_err(|error| {
         Fault::Untrustworthy.because(anyhow!(
             "{error}; if it was changed on purpose, remove {} from it, which says what it was",
             found.join(checkpoint::MANIFEST).display()
         ))
-    })
+    })?;
+    match found.canonicalize().ok().as_deref().and_then(Path::parent) {
+        Some(task) => expect_left_or_note(task, &opened),
+        None => Ok(()),
+    }
 }
 
 fn hub_id(name: &Path) -> Option<&str> {

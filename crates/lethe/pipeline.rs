@@ -2,7 +2,7 @@
 
 use crate::exit::Fault;
 use crate::latent_system::Latent;
-use crate::learn::expect_left;
+use crate::learn::expect_left_or_note;
 use crate::protocol::DiffusionSpec;
 use crate::study::Study;
 use crate::system::Kind;
@@ -137,7 +137,7 @@ pub fn locate(path: &Path) -> Result<PathBuf> {
             found.path().display()
         )));
     }
-    expect_left(path, &found)?;
+    expect_left_or_note(path, &found)?;
     Ok(found.path().to_path_buf())
 }
 

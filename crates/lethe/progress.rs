@@ -186,11 +186,15 @@ fn untrustworthy(path: &Path, reason: &str) -> anyhow::Error {
 
 /// Whether `folder` is the folder of a run, or of another work of lethe's: other programs have files of these names, too.
 pub fn is_run(folder: &Path) -> bool {
-    const WORDS: [&str; 3] = ["\"contents\"", "\"done\"", "\"digest\""];
+    const WORDS: [&str; 5] =
+        ["\"contents\"", "\"done\"", "\"digest\"", "\"journals\"", "\"protocol\""];
+    /// Damage takes some of them.
+    const ENOUGH: usize = 2;
     let Ok(bytes) = durable::read(folder.join("progress.json")) else { return false };
     let text = String::from_utf8_lossy(&bytes);
-    WORDS.iter().all(|word| text.contains(word))
-        && ["protocol.toml", "run.json"].iter().any(|name| folder.join(name).is_file())
+    let known = WORDS.iter().filter(|word| text.contains(**word)).count();
+    let is_ours = known >= ENOUGH || serde_json::from_str::<serde::de::IgnoredAny>(&text).is_err();
+    is_ours && ["protocol.toml", "run.json"].iter().any(|name| folder.join(name).is_file())
 }
 
 /// A checkpoint that its run does not know.

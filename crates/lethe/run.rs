@@ -3,6 +3,7 @@
 //! A run is a list of stages. Each is finished or not; an unfinished one starts again from its last checkpoint,
 //! with the journals cut back to what they held then. So the end does not depend on how often the run was broken.
 
+use crate::check::WRITTEN;
 use crate::exit::Fault;
 use crate::interrupt::{Interrupt, heed};
 use crate::learn::{Lesson, Of, Place, TaskState, Witness, finished, result};
@@ -64,7 +65,9 @@ pub fn run(
     meter.finish();
     // Nothing may be missing of what was committed, nor stand behind it.
     session.begin_stage()?;
-    finish(study, &session)
+    let page = finish(study, &session)?;
+    session.finish_once(WRITTEN)?;
+    Ok(page)
 }
 
 /// The tables and the page of a finished run.

@@ -104,6 +104,14 @@ impl Session {
         Ok(())
     }
 
+    /// The same of a stage that may be finished already.
+    ///
+    /// # Errors
+    /// As [`Session::finish`].
+    pub fn finish_once(&mut self, name: &str) -> Result<()> {
+        if self.is_done(name) { Ok(()) } else { self.finish(name) }
+    }
+
     /// The lesson at `place` left the checkpoint `left`; it is committed with the stage that follows.
     pub fn left(&mut self, place: &Place, left: &Checkpoint) {
         self.progress.checkpoints.insert(place.key(), left.digest().to_string());
@@ -280,6 +288,8 @@ fn edited(
     }
     changes::expect_allowed(&path, &changes, allowed)?;
     let mut progress = load(folder, fresh, &before)?;
+    // What is made of the ledger is made anew.
+    progress.done.retain(|done| done != check::WRITTEN);
     progress.edits.push(Edit { behind: progress.done.len(), protocol: before, changes });
     progress.protocol = fresh.protocol.clone();
     progress.save(folder)?;

@@ -23,6 +23,7 @@ pub fn all(_: &Suite, tally: &mut Tally) {
     pages_of_others(&place, tally);
     a_checkpoint_of_another(&place, tally);
     behind_what_is_committed(&place, tally);
+    between_its_files(&place, tally);
     around_and_behind(&place, tally);
     a_broken_off_edit(&place, tally);
     cached(&place, tally);
@@ -192,6 +193,48 @@ fn behind_what_is_committed(place: &Place, tally: &mut Tally) {
     Rule::codes(&[77]).try_on(tally, "a table too many", &mut check(&run));
     Rule::codes(&[0]).try_on(tally, "its page", &mut report(&run));
     tally.count(|| "the table too many".into(), same(&run, &kept));
+}
+
+/// A kill between two files of a run is no damage, and what a task has not finished is no task's result.
+fn between_its_files(place: &Place, tally: &mut Tally) {
+    let kept = files(&place.path("run"));
+    for (number, middle) in ["run.json", "ledger.jsonl", "ledger.parquet"].iter().enumerate() {
+        let out = place.path(&format!("between-{number}"));
+        broken_at(place, TINY, &out, middle);
+        let what = format!("a run that was killed at {middle}");
+        Rule::codes(&[75]).try_on(tally, &format!("{what}, checked"), &mut check(&out));
+        Rule::codes(&[0, 75]).try_on(tally, &format!("the page of {what}"), &mut report(&out));
+        let ended = ended(&mut river(place, TINY, &out));
+        let verdict = Rule::codes(&[0]).verdict(&ended).and_then(|()| same(&out, &kept));
+        tally.count(|| what, verdict);
+    }
+    let out = place.path("halfway");
+    broken_at(place, TINY, &out, "seed-7/task-1/step-00000002");
+    for verb in ["train", "probe"] {
+        let mut command = river(place, TINY, &place.path("from-half"));
+        let words: &[&str] = match verb {
+            "train" => &["--task", "2", "--from"],
+            _ => &["--checkpoint"],
+        };
+        command.args(words).arg(out.join("seed-7/task-1"));
+        let rule = Rule::codes(&[66]).saying("not finished");
+        rule.try_on(tally, &format!("{verb} of a task half learned"), &mut as_verb(verb, &command));
+    }
+    // What a power failure leaves behind the committed lines.
+    for name in ["ledger.jsonl", "training.jsonl"] {
+        let before = fs::read(out.join(name)).unwrap();
+        for tail in [&b"\xff\xfe"[..], &[0; 50], b"x\n"] {
+            fs::write(out.join(name), [&before, tail].concat()).unwrap();
+            let what = format!("{tail:?} behind {name}");
+            Rule::codes(&[75]).try_on(tally, &format!("{what}, checked"), &mut check(&out));
+            Rule::codes(&[0, 75]).try_on(
+                tally,
+                &format!("the page with {what}"),
+                &mut report(&out),
+            );
+        }
+        fs::write(out.join(name), before).unwrap();
+    }
 }
 
 /// A link leads into a run, a run lies around another: neither is begun; what was begun goes on.

@@ -210,12 +210,15 @@ fn expect_shards(folder: &Path, files: &[PathBuf]) -> Result<(), DataError> {
             }
         }
     }
-    if found.len() == n && found.iter().all(|&number| number < n) {
+    let [least, most] = [found.iter().min(), found.iter().max()].map(|end| *end.unwrap_or(&0));
+    // Most count from 0, some from 1.
+    if found.len() == n && least <= 1 && most - least == n - 1 {
         return Ok(());
     }
-    let found =
-        format!("{} of {n} shards of {}; fetch the others", found.len(), name_of(&files[0]));
-    Err(unrecognized(folder, &found))
+    let (some, first) = (found.len(), name_of(&files[0]));
+    let what =
+        format!("{some} of {n} shards of {first}, numbers {least} to {most}; fetch the others");
+    Err(unrecognized(folder, &what))
 }
 
 /// The split that a name begins with: "train" of `train-00000-of-00002.parquet`.
@@ -228,7 +231,9 @@ fn split_of(path: &Path) -> Option<&'static str> {
 /// The number of a shard, from 0, and how many there are: 0 and 2 of `train-00000-of-00002.parquet`.
 fn shard(path: &Path) -> Option<(usize, usize)> {
     let name = name_of(path);
-    let (start, n) = name.strip_suffix(".parquet")?.rsplit_once("-of-")?;
+    let (start, end) = name.strip_suffix(".parquet")?.rsplit_once("-of-")?;
+    // Older names end in a hash.
+    let n = end.split_once('-').map_or(end, |(n, _)| n);
     Some((start.rsplit_once('-')?.1.parse().ok()?, n.parse().ok()?))
 }
 

@@ -149,9 +149,9 @@ fn digests(folder: &Path, [ledger, training]: [u64; 2]) -> Result<Vec<(&'static 
         let path = folder.join(name);
         if path.exists() {
             durable::expect_file(&path)?;
-            let text = fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
-            let read = length.min(text.len() as u64) as usize;
-            digests.push((name, digest(text.get(..read).unwrap_or(&text))));
+            let bytes = fs::read(&path).map_err(Error::io(&path, "read"))?;
+            let read = &bytes[..length.min(bytes.len() as u64) as usize];
+            digests.push((name, digest(&String::from_utf8_lossy(read))));
         }
     }
     Ok(digests)

@@ -134,6 +134,15 @@ fn parquet_files_of_one_split_are_taken_in_order() {
     assert_eq!(chosen(&["b.parquet", "a.parquet"]).unwrap(), ["a.parquet", "b.parquet"]);
     assert!(chosen(&[test, "validation.parquet"]).unwrap_err().contains("several splits"));
     assert!(chosen(&[train[1]]).unwrap_err().contains("1 of 2 shards of train-00001"));
+    let twice = [train[0], "train-00000-of-00002 (1).parquet", "train-0-of-2.parquet"];
+    assert!(chosen(&twice[..2]).unwrap_err().contains("beside shards of 2"));
+    assert!(chosen(&[twice[0], twice[2]]).unwrap_err().contains("beside shards of 2"));
+    let hashed = ["train-00000-of-00002-a1b2.parquet", "train-00001-of-00002-c3d4.parquet"];
+    assert_eq!(chosen(&hashed).unwrap(), hashed);
+    assert!(chosen(&hashed[..1]).unwrap_err().contains("1 of 2 shards"));
+    let from_one = ["train-1-of-2.parquet", "train-2-of-2.parquet"];
+    assert_eq!(chosen(&from_one).unwrap(), from_one);
+    assert!(chosen(&["train-1-of-2.parquet", "train-7-of-2.parquet"]).is_err());
     let file = folder(&["any.parquet"]);
     let path = file.path().join("any.parquet");
     assert_eq!(detect(&path).unwrap(), Source::Parquet { files: vec![path] });
