@@ -141,6 +141,17 @@ pub fn locate(path: &Path) -> Result<PathBuf> {
     Ok(found.path().to_path_buf())
 }
 
+/// What went wrong with a `located` folder that is gone meanwhile: a run keeps its newest checkpoint alone.
+pub fn or_gone(located: &Path) -> impl Fn(anyhow::Error) -> anyhow::Error {
+    move |error| match located.exists() {
+        true => error,
+        false => Fault::Missing.because(anyhow!(
+            "{}: its run has let go of it while it was read; the same command takes the next one",
+            located.display()
+        )),
+    }
+}
+
 /// The schedulers of diffusers whose noise levels follow from betas.
 const SCHEDULERS: [&str; 16] = [
     "DDPMScheduler",

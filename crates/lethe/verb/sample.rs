@@ -11,7 +11,7 @@ use lethe::diffusion::sampler::{Ddim, Ddpm, Spacing, Variance, walk};
 use lethe::exit::{Fault, otherwise};
 use lethe::model::folder_of;
 use lethe::painter::{Drawing, Painter};
-use lethe::pipeline::{clips, locate, scheduler_of};
+use lethe::pipeline::{clips, locate, or_gone, scheduler_of};
 use lethe::pixel::{UNet2d, UNet2dConfig, folder};
 use lethe::sheet::Sheet;
 use std::path::{Path, PathBuf};
@@ -96,10 +96,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let out = place(&arguments.out)?;
     let located = locate(&folder_of(folder, arguments.like.as_deref())?)?;
     let sheet = if lethe::latent::folder::is_pipeline(&located) {
-        draw_texts(arguments, &located, &device)?
+        draw_texts(arguments, &located, &device)
     } else {
-        draw_pixels(arguments, &located, &device)?
+        draw_pixels(arguments, &located, &device)
     };
+    let sheet = sheet.map_err(or_gone(&located))?;
     lethe::ledger::durable::write_file(&out, &sheet.png()?)?;
     say(&arguments.out.display().to_string());
     Ok(())

@@ -1,7 +1,7 @@
 //! What is verified: a network with its numbers, and what lies around it in a whole pipeline.
 
 use crate::latent_system::expect_fitting;
-use crate::pipeline::{Ending, ending_of, locate, scheduler_of};
+use crate::pipeline::{Ending, ending_of, locate, or_gone, scheduler_of};
 use crate::system::AnyNetwork;
 use crate::text_reader::TextReader;
 use anyhow::Result;
@@ -49,22 +49,27 @@ impl Subject {
     /// Everything in the folder that does not fit.
     pub fn read(folder: &Path) -> Result<Self> {
         let root = locate(folder)?;
-        let (schedule, parameterization) = scheduler_of(&root)?;
-        let is_pipeline = latent::is_pipeline(&root);
-        let ending = if is_pipeline { ending_of(&root)? } else { CLEAN };
-        let (network, loaded, surroundings) = if is_pipeline || is_told_texts(&root) {
-            latent::expect_family(&root)?;
-            let place = if root.join("unet").exists() { root.join("unet") } else { root.clone() };
+        Self::read_located(&root).map_err(or_gone(&root))
+    }
+
+    fn read_located(root: &Path) -> Result<Self> {
+        let (schedule, parameterization) = scheduler_of(root)?;
+        let is_pipeline = latent::is_pipeline(root);
+        let ending = if is_pipeline { ending_of(root)? } else { CLEAN };
+        let (network, loaded, surroundings) = if is_pipeline || is_told_texts(root) {
+            latent::expect_family(root)?;
+            let place =
+                if root.join("unet").exists() { root.join("unet") } else { root.to_path_buf() };
             let (config, unet, declarations) = latent::read_unet_folder(&place)?;
             let loaded =
                 latent::read_unet_weights(&place, &declarations, DType::F32, &Device::Cpu)?;
-            let surroundings = is_pipeline.then(|| Surroundings::read(&root)).transpose()?;
+            let surroundings = is_pipeline.then(|| Surroundings::read(root)).transpose()?;
             if let Some(Surroundings { vae, reader }) = &surroundings {
-                expect_fitting(&root, &config, &vae.config, reader)?;
+                expect_fitting(root, &config, &vae.config, reader)?;
             }
             (AnyNetwork::Latent(unet), loaded, surroundings)
         } else {
-            let found = pixel::read(&root, DType::F32, &Device::Cpu)?;
+            let found = pixel::read(root, DType::F32, &Device::Cpu)?;
             (AnyNetwork::Pixel(found.unet), found.loaded, None)
         };
         let (store, file_type) = (loaded.store, loaded.file_type);
