@@ -100,7 +100,9 @@ impl Running {
         }
         // The kernel counts what this process held when it started that one, too: below that it says nothing.
         let counted = usage.ru_maxrss as u64 * 1024;
-        let peak = if counted > peak_of("self") { counted } else { self.seen };
+        // And what it held then is known to a few megabytes only.
+        let own = peak_of("self");
+        let peak = if counted > own + own / 4 + (8 << 20) { counted } else { self.seen };
         Some((ExitStatus::from_raw(status), peak))
     }
 }

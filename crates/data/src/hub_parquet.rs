@@ -5,7 +5,6 @@
 //! column of texts, `text` unless another one is asked for. Only these columns are read, side by side and a few rows at
 //! a time.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use parquet::basic::Type as Physical;
@@ -14,6 +13,7 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use serde_json::Value;
 
+use crate::chunks::Chunks;
 use crate::column::{Column, find_column, has_column};
 use crate::contain::contain;
 use crate::error::{malformed, one_line};
@@ -77,7 +77,7 @@ impl Reader for ParquetReader {
 /// One open file with the leaf columns that matter.
 struct HubFile<'a> {
     path: &'a Path,
-    reader: SerializedFileReader<File>,
+    reader: SerializedFileReader<Chunks>,
     image: usize,
     label: usize,
     caption: Option<usize>,
@@ -86,7 +86,7 @@ struct HubFile<'a> {
 impl<'a> HubFile<'a> {
     fn open(path: &'a Path, caption: Option<&str>) -> Result<Self, DataError> {
         let (file, _) = open_file(path)?;
-        let reader = decoded(path, || SerializedFileReader::new(file))?;
+        let reader = decoded(path, || SerializedFileReader::new(Chunks(file)))?;
         let schema = reader.metadata().file_metadata().schema_descr_ptr();
         let image =
             find_column(path, &schema, &["img.bytes", "image.bytes"], &[Physical::BYTE_ARRAY])?;

@@ -34,6 +34,7 @@
 //! ```
 
 mod check;
+mod chunks;
 mod cifar;
 mod column;
 mod contain;
