@@ -31,7 +31,7 @@ pub fn of(out: &Path) -> Result<PathBuf> {
 /// Refuses what lies in the folder of a run, which is read whole: there a run alone writes.
 ///
 /// # Errors
-/// 73 names the run; 66 where the working folder is gone.
+/// 73 names the run; 64 where the path goes back (`..`) from a folder that is not there, 66 where the working folder is gone.
 pub fn expect_outside_runs(path: &Path) -> Result<()> {
     match above(path)?.ancestors().find(|folder| is_run(folder)) {
         None => Ok(()),

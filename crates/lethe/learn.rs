@@ -405,10 +405,11 @@ pub fn finished(study: &Study, of: Of) -> Result<(Checkpoint, TaskState)> {
 }
 
 /// The furthest checkpoint `found` in a task's `folder` is of the step that it is called after, and what the run around it, or
-/// the work of that folder itself, says that the task left.
+/// the work of that folder itself, says that the task left. Returns whether the task is finished; what has no run around it is
+/// believed.
 ///
 /// # Errors
-/// 77 when it is not; what has no run around it is believed. Returns whether the task is finished, as far as is known.
+/// 77 when it is not.
 pub fn expect_left(folder: &Path, found: &Checkpoint) -> Result<bool> {
     // What is no task's has no such state.
     let Ok(state) = found.state::<TaskState>() else { return Ok(true) };
